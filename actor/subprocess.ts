@@ -1,0 +1,137 @@
+/**
+ * Children of the farm. The only importer of execa.
+ *
+ * 1. A child leads its own process group; when `runProcess` returns, nobody of the group is left, however it ended.
+ * 2. It ends by itself, by its signal, by silence or by its total time, never by waiting for ever.
+ * 3. Its environment is exactly what is given: nothing of ours leaks into a build.
+ */
+import { execa } from "execa";
+import { type Clock, systemClock } from "#actor/clock.ts";
+import { LineSplitter } from "#actor/line-splitter.ts";
+import { endGroup, type GroupLedger } from "#actor/process-group.ts";
+import { killGraceMs, logLineBytesMax } from "#protocol/limits.ts";
+
+export type ProcessEnd =
+  | { readonly kind: "exited"; readonly exitCode: number }
+  | { readonly kind: "signalled"; readonly signal: string }
+  /** The caller's signal fired. */
+  | { readonly kind: "aborted" }
+  | { readonly kind: "deadline"; readonly limit: "silence" | "total"; readonly limitMs: number }
+  | { readonly kind: "not-started"; readonly reason: "not-found" | "other"; readonly detail: string };
+
+export interface ProcessResult {
+  readonly end: ProcessEnd;
+  /** Last 40 lines of both streams, oldest first, 400 characters each. */
+  readonly tail: readonly string[];
+  readonly durationMs: number;
+  /** True when nothing of the group was left; false means that something survived SIGKILL. */
+  readonly allGone: boolean;
+}
+
+export interface ProcessOptions {
+  readonly argv: readonly [string, ...string[]] | readonly string[];
+  readonly cwd?: string;
+  /** The whole environment; see `plainEnvironment`. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly onLine?: (line: string, stream: "stdout" | "stderr") => void;
+  readonly signal?: AbortSignal;
+  readonly silenceMs?: number;
+  readonly totalMs?: number;
+  readonly graceMs?: number;
+  readonly clock?: Clock;
+  /** Where the group is noted on disk while it runs. */
+  readonly ledger?: GroupLedger;
+  readonly input?: string;
+}
+
+/** What a tool needs of the environment and no more: paths, home, locale, proxies, and the package indexes of this machine. */
+export function plainEnvironment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const kept =
+    /^(PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|LANG|LC_.*|TZ|SSL_CERT_.*|.*_PROXY|.*_proxy|PIP_.*|UV_.*|GO.*|XDG_.*|SYSTEMROOT)$/;
+  const env: Record<string, string> = {};
+  for (const [name, value] of Object.entries(process.env)) {
+    if (value !== undefined && kept.test(name)) env[name] = value;
+  }
+  return { ...env, ...extra };
+}
+
+/** Runs a command to its end. Never throws for what the command does; see `ProcessEnd`. */
+export async function runProcess(options: ProcessOptions): Promise<ProcessResult> {
+  const clock = options.clock ?? systemClock;
+  const startedAt = clock.monotonic();
+  const tail: string[] = [];
+  const [file, ...args] = options.argv;
+  const done = (end: ProcessEnd, allGone = true): ProcessResult => ({
+    end,
+    tail,
+    durationMs: clock.monotonic() - startedAt,
+    allGone,
+  });
+  if (file === undefined) return done({ kind: "not-started", reason: "other", detail: "empty command" });
+  if (options.signal?.aborted === true) return done({ kind: "aborted" });
+
+  const child = execa(file, args, {
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    env: options.env,
+    extendEnv: false,
+    detached: true,
+    cleanup: false,
+    reject: false,
+    buffer: false,
+    ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
+  });
+  if (child.pid === undefined) {
+    const failed = await child;
+    const notFound = failed.code === "ENOENT";
+    return done({ kind: "not-started", reason: notFound ? "not-found" : "other", detail: failed.shortMessage ?? file });
+  }
+  const pid = child.pid;
+  await options.ledger?.note(pid);
+
+  let cut: ProcessEnd | undefined;
+  const { promise: mustEnd, resolve: endNow } = Promise.withResolvers<void>();
+  const cutOff = (end: ProcessEnd) => {
+    cut ??= end;
+    endNow();
+  };
+  const onAbort = () => cutOff({ kind: "aborted" });
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  const deadline = (limit: "silence" | "total", limitMs: number | undefined) =>
+    limitMs === undefined ? undefined : setTimeout(() => cutOff({ kind: "deadline", limit, limitMs }), limitMs);
+  const totalTimer = deadline("total", options.totalMs);
+  const silenceTimer = deadline("silence", options.silenceMs);
+
+  const reading = (["stdout", "stderr"] as const).map((name) => {
+    const splitter = new LineSplitter(logLineBytesMax, (line) => {
+      tail.push(line.slice(0, 400));
+      if (tail.length > 40) tail.shift();
+      options.onLine?.(line, name);
+    });
+    const stream = child[name];
+    stream.on("data", (chunk: Buffer) => {
+      silenceTimer?.refresh();
+      splitter.push(chunk);
+    });
+    return new Promise<void>((resolve) => {
+      stream.once("close", () => {
+        splitter.end();
+        resolve();
+      });
+    });
+  });
+
+  const exit = new Promise<ProcessEnd>((resolve) => {
+    child.once("exit", (exitCode, signal) =>
+      resolve(exitCode === null ? { kind: "signalled", signal: signal ?? "unknown" } : { kind: "exited", exitCode }),
+    );
+  });
+  await Promise.race([exit, mustEnd]);
+  clearTimeout(totalTimer);
+  clearTimeout(silenceTimer);
+  options.signal?.removeEventListener("abort", onAbort);
+  // Invariant 1: a leader that exited may have left children that hold our pipes open.
+  const allGone = await endGroup(clock, pid, options.graceMs ?? killGraceMs);
+  if (allGone) await Promise.all([exit, ...reading]);
+  await options.ledger?.forget(pid);
+  return done(cut ?? (await exit), allGone);
+}

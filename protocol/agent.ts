@@ -1,0 +1,40 @@
+/** What agents say of themselves. */
+import { z } from "zod";
+import { AgentId, BootId, ChainId, JobName } from "#protocol/ids.ts";
+import { Lane } from "#protocol/job.ts";
+
+/** A job as an agent holds it in its hands. */
+export const HeldJob = z.object({ chain: ChainId, job: JobName, attempt: z.number().int() });
+export type HeldJob = z.infer<typeof HeldJob>;
+
+/** What a compile lane can build. */
+export const CompileCapabilities = z.object({
+  /** ESPHome versions whose environment is ready; others are made on demand when `makesEnvironments`. */
+  esphomeVersions: z.array(z.string()),
+  makesEnvironments: z.boolean(),
+  /** Highest ESPHome release that this machine's Pythons can run, e.g. `2026.10`; absent: any. */
+  pythons: z.array(z.string()),
+  cpus: z.number().int(),
+  memoryBytes: z.number().int(),
+});
+export type CompileCapabilities = z.infer<typeof CompileCapabilities>;
+
+/**
+ * An agent's statement, published at each change and once a second as its presence. `holding` is the whole truth of what
+ * this boot works on: a dispatched or running job of this agent that is missing from a later boot's statement is lost.
+ */
+export const Announcement = z.object({
+  v: z.literal(1),
+  agent: AgentId,
+  boot: BootId,
+  lane: Lane,
+  slots: z.number().int().min(0).max(256),
+  /** Since when at least one slot is idle (ms since 1970); null while all are taken. */
+  idleSince: z.number().nullable(),
+  holding: z.array(HeldJob).max(1024),
+  compile: CompileCapabilities.optional(),
+  version: z.string(),
+  host: z.string(),
+  pid: z.number().int(),
+});
+export type Announcement = z.infer<typeof Announcement>;

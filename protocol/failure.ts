@@ -1,0 +1,164 @@
+/**
+ * Everything that is expected to go wrong with a job, as values with facts. Classify where it happens; above that, only
+ * switch. `retryOf` is the one place that says whether trying again helps, `describeFailure` the one place with sentences.
+ */
+import { z } from "zod";
+
+/** What a failed upload may have done to the device. Only `none` may ever be repeated without asking the device. */
+export const Effect = z.enum(["none", "partial", "uncertain", "committed"]);
+export type Effect = z.infer<typeof Effect>;
+
+/** Last lines of a tool, oldest first: at most 40 lines of 400 characters. */
+const Tail = z.array(z.string().max(400)).max(40);
+
+export const Failure = z.discriminatedUnion("kind", [
+  /** The tool refused the configuration (ESPHome's exit code 2): the same input fails again everywhere. */
+  z.object({ kind: z.literal("config-invalid"), exitCode: z.number(), tail: Tail }),
+  /** The compiler or the build script failed (ESPHome's exit code 1). */
+  z.object({ kind: z.literal("compiler-exit"), exitCode: z.number(), tail: Tail }),
+  /** The toolchain could not be had on this machine: no Python, no g++, a download that failed. */
+  z.object({ kind: z.literal("toolchain-missing"), missing: z.string(), detail: z.string() }),
+  /** The wanted version of a tool does not exist. */
+  z.object({ kind: z.literal("version-unknown"), tool: z.string(), version: z.string(), detail: z.string() }),
+  z.object({ kind: z.literal("bundle-refused"), reason: z.string() }),
+  z.object({ kind: z.literal("artifact-missing"), detail: z.string() }),
+  z.object({ kind: z.literal("artifact-mismatch"), wanted: z.string(), found: z.string() }),
+  z.object({ kind: z.literal("disk-full"), path: z.string() }),
+  /** `silence`: no output for the limit; `total`: longer than a build or flash may take. */
+  z.object({ kind: z.literal("deadline"), limit: z.enum(["silence", "total"]), limitMs: z.number(), effect: Effect }),
+  z.object({ kind: z.literal("agent-lost"), agent: z.string(), effect: Effect }),
+  z.object({ kind: z.literal("device-unreachable"), address: z.string(), detail: z.string() }),
+  /** The connection broke; `phase` says where, `effect` what that means for the device. */
+  z.object({
+    kind: z.literal("upload-interrupted"),
+    address: z.string(),
+    phase: z.string(),
+    effect: Effect,
+    sentBytes: z.number(),
+    totalBytes: z.number(),
+    detail: z.string(),
+  }),
+  z.object({ kind: z.literal("auth-rejected"), address: z.string(), detail: z.string() }),
+  /** The device answered with one of the OTA protocol's error bytes. */
+  z.object({
+    kind: z.literal("device-refused"),
+    address: z.string(),
+    code: z.number(),
+    meaning: z.string(),
+    phase: z.string(),
+    effect: Effect,
+  }),
+  /** The device speaks something else than the protocol expects. */
+  z.object({ kind: z.literal("protocol"), address: z.string(), phase: z.string(), detail: z.string(), effect: Effect }),
+  z.object({ kind: z.literal("encryption-required"), address: z.string(), detail: z.string() }),
+  /** Another device answers at the address. */
+  z.object({ kind: z.literal("wrong-device"), address: z.string(), wanted: z.string(), found: z.string() }),
+  /** Flashed and acknowledged, but the device still reports another build. */
+  z.object({ kind: z.literal("not-running"), address: z.string(), wanted: z.string(), found: z.string() }),
+  /** The device acknowledged or may have taken the image, and then nobody could ask it. */
+  z.object({ kind: z.literal("not-verified"), address: z.string(), detail: z.string(), effect: Effect }),
+  z.object({ kind: z.literal("image-unsuitable"), detail: z.string() }),
+  z.object({ kind: z.literal("internal"), detail: z.string() }),
+]);
+export type Failure = z.infer<typeof Failure>;
+
+export type RetryClass = "never" | "elsewhere" | "later";
+
+/** Whether the same job can succeed when it is tried again: not at all, on another agent, or after a pause. */
+export function retryOf(failure: Failure): RetryClass {
+  switch (failure.kind) {
+    case "config-invalid":
+    case "compiler-exit":
+    case "version-unknown":
+    case "bundle-refused":
+    case "artifact-missing":
+    case "artifact-mismatch":
+    case "auth-rejected":
+    case "device-refused":
+    case "protocol":
+    case "encryption-required":
+    case "wrong-device":
+    case "not-running":
+    case "not-verified":
+    case "image-unsuitable":
+    case "deadline":
+    case "internal":
+      return "never";
+    case "toolchain-missing":
+    case "disk-full":
+      return "elsewhere";
+    case "agent-lost":
+      return failure.effect === "none" ? "elsewhere" : "never";
+    case "device-unreachable":
+      return "later";
+    case "upload-interrupted":
+      return failure.effect === "none" ? "later" : "never";
+  }
+}
+
+/** What the failed job may have done to the device; `none` for everything that happens before the first byte. */
+export function effectOf(failure: Failure): Effect {
+  return "effect" in failure ? failure.effect : failure.kind === "not-running" ? "committed" : "none";
+}
+
+const effectSentence: Readonly<Record<Effect, string>> = {
+  none: "the device was not touched",
+  partial: "the device holds a partial image and needs another flash",
+  uncertain: "whether the device took the image is not known",
+  committed: "the device took the image",
+};
+
+/** One sentence for a person, from the facts, with the offending value in it. */
+export function describeFailure(failure: Failure): string {
+  switch (failure.kind) {
+    case "config-invalid":
+      return `ESPHome refused the configuration (exit code ${failure.exitCode})`;
+    case "compiler-exit":
+      return `the build failed (exit code ${failure.exitCode})`;
+    case "toolchain-missing":
+      return `${failure.missing} is missing on the build machine: ${failure.detail}`;
+    case "version-unknown":
+      return `${failure.tool} ${failure.version} does not exist: ${failure.detail}`;
+    case "bundle-refused":
+      return `the bundle was refused: ${failure.reason}`;
+    case "artifact-missing":
+      return `the build left no artifact: ${failure.detail}`;
+    case "artifact-mismatch":
+      return `the artifact's digest is ${failure.found} but its manifest says ${failure.wanted}; nothing was flashed`;
+    case "disk-full":
+      return `the disk is full at ${failure.path}`;
+    case "deadline":
+      return failure.limit === "silence"
+        ? `no output for ${failure.limitMs / 1000} s; ${effectSentence[failure.effect]}`
+        : `not done after ${failure.limitMs / 1000} s; ${effectSentence[failure.effect]}`;
+    case "agent-lost":
+      return `agent ${failure.agent} was lost while it worked; ${effectSentence[failure.effect]}`;
+    case "device-unreachable":
+      return `no device answers at ${failure.address}: ${failure.detail}`;
+    case "upload-interrupted":
+      return `the connection to ${failure.address} broke while ${failure.phase} (${failure.sentBytes} of ${failure.totalBytes} bytes sent): ${failure.detail}; ${effectSentence[failure.effect]}`;
+    case "auth-rejected":
+      return `the device at ${failure.address} refused the OTA password: ${failure.detail}; the device was not touched`;
+    case "device-refused":
+      return `the device at ${failure.address} answered 0x${failure.code.toString(16).toUpperCase()} while ${failure.phase}: ${failure.meaning}; ${effectSentence[failure.effect]}`;
+    case "protocol":
+      return `the device at ${failure.address} does not follow the OTA protocol while ${failure.phase}: ${failure.detail}; ${effectSentence[failure.effect]}`;
+    case "encryption-required":
+      return `the device at ${failure.address} wants an encrypted upload: ${failure.detail}; the device was not touched`;
+    case "wrong-device":
+      return `another device answers at ${failure.address}: wanted ${failure.wanted}, found ${failure.found}; nothing was flashed`;
+    case "not-running":
+      return `the device at ${failure.address} reports build ${failure.found}, not ${failure.wanted}`;
+    case "not-verified":
+      return `the device at ${failure.address} could not be asked which build it runs: ${failure.detail}; ${effectSentence[failure.effect]}`;
+    case "image-unsuitable":
+      return `the artifact does not fit this upload: ${failure.detail}`;
+    case "internal":
+      return `an error inside flashyard: ${failure.detail}`;
+  }
+}
+
+/** The tool's own last lines, for the failures that have them. */
+export function tailOf(failure: Failure): readonly string[] {
+  return "tail" in failure ? failure.tail : [];
+}

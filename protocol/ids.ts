@@ -1,0 +1,66 @@
+/** The identities of the farm, branded so that one cannot stand in for another. */
+import { z } from "zod";
+
+/** Sixteen characters of Crockford base 32: ten of the creation time in ms, six random. Sorts by creation time. */
+export const ChainId = z
+  .string()
+  .regex(/^[0-9a-hjkmnp-tv-z]{16}$/)
+  .brand<"ChainId">();
+export type ChainId = z.infer<typeof ChainId>;
+
+/** Name of a job inside its chain; the lane it runs on says what it does. */
+export const JobName = z.enum(["compile", "upload"]);
+export type JobName = z.infer<typeof JobName>;
+
+/** A machine's name in the farm. Safe as one NATS subject token and as a file name. */
+export const AgentId = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,62}$/)
+  .brand<"AgentId">();
+export type AgentId = z.infer<typeof AgentId>;
+
+/** One life of an agent's process: what ran under an older boot is certainly dead when a newer one speaks. */
+export const BootId = z
+  .string()
+  .regex(/^[0-9a-z]{8,32}$/)
+  .brand<"BootId">();
+export type BootId = z.infer<typeof BootId>;
+
+/** Key of a device: the name of its configuration file without the ending, as the user typed it. */
+export const Configuration = z
+  .string()
+  .regex(
+    /^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,119}$/u,
+    "a configuration is named with letters, digits, space, . _ - (at most 120)",
+  )
+  .brand<"Configuration">();
+export type Configuration = z.infer<typeof Configuration>;
+
+/** SHA-256 of some bytes in 64 lower-case hexadecimal digits. */
+export const Digest = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/)
+  .brand<"Digest">();
+export type Digest = z.infer<typeof Digest>;
+
+const crockford = "0123456789abcdefghjkmnpqrstvwxyz";
+
+/**
+ * Makes a chain id from a wall-clock instant (ms since 1970) and six random bytes; both are arguments so that the
+ * simulation is deterministic.
+ */
+export function chainIdFrom(atMs: number, random: Uint8Array): ChainId {
+  let time = "";
+  let rest = Math.floor(atMs);
+  for (let i = 0; i < 10; i++) {
+    time = crockford[rest % 32] + time;
+    rest = Math.floor(rest / 32);
+  }
+  const tail = Array.from(random.subarray(0, 6), (byte) => crockford[byte % 32]).join("");
+  return ChainId.parse(time + tail);
+}
+
+/** How people and logs write a job: `<chain>.<job>`. */
+export function jobRef(chain: ChainId, job: JobName): string {
+  return `${chain}.${job}`;
+}

@@ -1,0 +1,193 @@
+/**
+ * The words of the farm, and the life of a job.
+ *
+ * - **device**: a microcontroller; **configuration**: its YAML file, the key of a device.
+ * - **job**: one piece of work on one lane. **chain**: jobs with prerequisites, kept as one record; a job whose
+ *   **prerequisite** has not succeeded is **held**, the job that waits for it is its **dependent**.
+ * - **lane**: `compile` or `upload`; **slot**: one unit of a lane on one agent; **agent**: a process that works lanes.
+ * - **announcement**: an agent's statement of its slots and since when they are idle.
+ * - **dispatch**: the coordinator assigns a queued job to a slot; **claim**: the agent asks whether that still holds;
+ *   **attempt**: counts the dispatches of a job, and with the agent's id fences its claims and reports.
+ * - **flash claim**: the coordinator's committed word that the first byte may be sent, given once per job.
+ * - **bundle**: a configuration with everything it includes; **artifact**: firmware images with a **manifest**;
+ *   **digest**: SHA-256. **outcome**: how a job ended.
+ */
+import { z } from "zod";
+import { ArtifactManifest } from "#protocol/artifact.ts";
+import { Failure } from "#protocol/failure.ts";
+import { AgentId, BootId, Digest, JobName } from "#protocol/ids.ts";
+
+export const Lane = z.enum(["compile", "upload"]);
+export type Lane = z.infer<typeof Lane>;
+
+export const JobState = z.enum([
+  "held",
+  "queued",
+  "dispatched",
+  "running",
+  "cancelling",
+  "succeeded",
+  "failed",
+  "cancelled",
+  "unknown",
+]);
+export type JobState = z.infer<typeof JobState>;
+
+/** Every legal step of a job. `docs/state-machine.md` draws this table. */
+export const nextStates: Readonly<Record<JobState, readonly JobState[]>> = {
+  held: ["queued", "cancelled"],
+  queued: ["dispatched", "cancelled", "failed", "unknown"],
+  dispatched: ["running", "queued", "cancelling", "cancelled", "failed"],
+  running: ["succeeded", "failed", "cancelled", "unknown", "cancelling", "queued"],
+  cancelling: ["cancelled", "succeeded", "failed", "unknown", "queued"],
+  succeeded: [],
+  failed: [],
+  cancelled: [],
+  unknown: ["succeeded", "failed"],
+};
+
+/** A terminal job never changes, except that `unknown` is resolved by asking the device or by a person. */
+export function isTerminal(state: JobState): boolean {
+  return state === "succeeded" || state === "failed" || state === "cancelled" || state === "unknown";
+}
+
+/** Where a running upload stands. Entering `flashing` is the flash claim. */
+export const UploadPhase = z.enum(["fetching", "checking", "flashing", "verifying"]);
+export type UploadPhase = z.infer<typeof UploadPhase>;
+
+/** Builds with ESPHome in a virtual environment of exactly this version. */
+export const EsphomeBuildSpec = z.object({
+  driver: z.literal("esphome"),
+  version: z.string().regex(/^\d{4}\.\d{1,2}\.\d{1,2}(b\d+)?$/, "an ESPHome version looks like 2026.10.0"),
+  bundle: Digest,
+  /** The configuration's path inside the bundle. */
+  entry: z.string().min(1).max(200),
+});
+export type EsphomeBuildSpec = z.infer<typeof EsphomeBuildSpec>;
+
+/** Builds with any command; the artifact is what the globs match afterwards. */
+export const CommandBuildSpec = z.object({
+  driver: z.literal("command"),
+  bundle: Digest,
+  argv: z.array(z.string().min(1).max(4096)).min(1).max(64),
+  artifacts: z.array(z.string().min(1).max(200)).min(1).max(16),
+  platform: z.string().max(40).default("generic"),
+});
+export type CommandBuildSpec = z.infer<typeof CommandBuildSpec>;
+
+export const BuildSpec = z.discriminatedUnion("driver", [EsphomeBuildSpec, CommandBuildSpec]);
+export type BuildSpec = z.infer<typeof BuildSpec>;
+
+/** ESPHome's native API of a device, asked before and after a flash which build runs. */
+export const ApiTarget = z.object({
+  port: z.number().int().min(1).max(65535),
+  encryptionKey: z.string().optional(),
+});
+export type ApiTarget = z.infer<typeof ApiTarget>;
+
+/** Where and how a device is flashed over the air. `password` is a secret: never logged, never shown. */
+export const OtaTarget = z.object({
+  kind: z.literal("ota"),
+  /** Host name or address, without port. */
+  host: z.string().min(1).max(255),
+  port: z.number().int().min(1).max(65535),
+  password: z.string().max(256).optional(),
+  /** The configuration demands `ota: encryption:`; never fall back to plaintext. */
+  encrypted: z.boolean().default(false),
+  api: ApiTarget.optional(),
+  /** `esphome: name:`; the device must report this name. */
+  name: z.string().min(1).max(120),
+  /** Known MAC address, `AA:BB:CC:DD:EE:FF`; the device must report this one when it is given. */
+  mac: z.string().optional(),
+});
+export type OtaTarget = z.infer<typeof OtaTarget>;
+
+/** What a device says of itself over the native API. */
+export const DeviceReport = z.object({
+  name: z.string(),
+  mac: z.string(),
+  compilationTime: z.string(),
+  esphomeVersion: z.string(),
+});
+export type DeviceReport = z.infer<typeof DeviceReport>;
+
+/** `committed`: the device acknowledged the image; `running`: the device itself says it runs this build. */
+export const SuccessLevel = z.enum(["committed", "running"]);
+export type SuccessLevel = z.infer<typeof SuccessLevel>;
+
+export const CancelCause = z.enum([
+  "request",
+  "superseded",
+  "prerequisite-failed",
+  "prerequisite-cancelled",
+  "prerequisite-unknown",
+]);
+export type CancelCause = z.infer<typeof CancelCause>;
+
+export const Outcome = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("built"), manifest: ArtifactManifest, buildMs: z.number() }),
+  z.object({
+    kind: z.literal("flashed"),
+    level: SuccessLevel,
+    /** False when the device already ran this build and was left alone. */
+    wrote: z.boolean(),
+    flashMs: z.number(),
+    report: DeviceReport.optional(),
+  }),
+  z.object({ kind: z.literal("failed"), failure: Failure }),
+  z.object({ kind: z.literal("cancelled"), cause: CancelCause }),
+]);
+export type Outcome = z.infer<typeof Outcome>;
+
+/** One life of a job on one agent; with the attempt it fences claims and reports. */
+export const Assignment = z.object({ agent: AgentId, boot: BootId });
+export type Assignment = z.infer<typeof Assignment>;
+
+const JobCommon = {
+  state: JobState,
+  /** Number of dispatches so far; 0 before the first. */
+  attempt: z.number().int().nonnegative(),
+  /** Present from `dispatched` on; kept in the terminal states to say where it ran. */
+  assigned: Assignment.optional(),
+  /** Not to be dispatched before this instant (back-off, or the wait before a lost flash is probed). */
+  notBeforeAt: z.number().optional(),
+  queuedAt: z.number().optional(),
+  dispatchedAt: z.number().optional(),
+  startedAt: z.number().optional(),
+  endedAt: z.number().optional(),
+  outcome: Outcome.optional(),
+  /** Failures of earlier attempts, newest last, at most 8. */
+  earlier: z.array(Failure).max(8).default([]),
+} as const;
+
+export const CompileJob = z.object({
+  lane: z.literal("compile"),
+  name: z.literal("compile"),
+  spec: BuildSpec,
+  ...JobCommon,
+});
+export type CompileJob = z.infer<typeof CompileJob>;
+
+export const UploadJob = z.object({
+  lane: z.literal("upload"),
+  name: z.literal("upload"),
+  spec: z.object({
+    target: OtaTarget,
+    /** Given when the chain has no compile job; otherwise the compile job's outcome is flashed. */
+    manifest: ArtifactManifest.optional(),
+    /** The agent that must do it, where the user named one. */
+    on: AgentId.optional(),
+  }),
+  phase: UploadPhase.optional(),
+  /** The committed flash claim; at most one in the life of the job. */
+  flashClaim: z.object({ attempt: z.number().int(), at: z.number() }).optional(),
+  /** `probe`: the next attempt only asks the device which build runs, because an earlier one may have flashed. */
+  mode: z.enum(["flash", "probe"]).default("flash"),
+  ...JobCommon,
+});
+export type UploadJob = z.infer<typeof UploadJob>;
+
+export const Job = z.discriminatedUnion("lane", [CompileJob, UploadJob]);
+export type Job = z.infer<typeof Job>;
+
+export { JobName };

@@ -1,0 +1,27 @@
+import { defineConfig } from "vitest/config";
+
+/** `fast` needs a nats-server and nothing else; `e2e` needs Python and g++ as well, and takes minutes. */
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "fast",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/end-to-end/**", "node_modules/**"],
+          testTimeout: 30_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: "e2e",
+          include: ["test/end-to-end/**/*.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
