@@ -34,6 +34,8 @@ export interface ProcessOptions {
   /** The whole environment; see `plainEnvironment`. */
   readonly env: Readonly<Record<string, string>>;
   readonly onLine?: (line: string, stream: "stdout" | "stderr") => void;
+  /** Output as it comes, for what must not be cut into lines of limited length. */
+  readonly onBytes?: (chunk: Buffer, stream: "stdout" | "stderr") => void;
   readonly signal?: AbortSignal;
   readonly silenceMs?: number;
   readonly totalMs?: number;
@@ -86,7 +88,8 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
     return done({ kind: "not-started", reason: notFound ? "not-found" : "other", detail: failed.shortMessage ?? file });
   }
   const pid = child.pid;
-  await options.ledger?.note(pid);
+  // Awaited only after every listener is attached: a short-lived child ends while its note is written.
+  const noted = options.ledger?.note(pid).catch(() => undefined);
 
   let cut: ProcessEnd | undefined;
   const { promise: mustEnd, resolve: endNow } = Promise.withResolvers<void>();
@@ -110,6 +113,7 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
     const stream = child[name];
     stream.on("data", (chunk: Buffer) => {
       silenceTimer?.refresh();
+      options.onBytes?.(chunk, name);
       splitter.push(chunk);
     });
     return new Promise<void>((resolve) => {
@@ -125,6 +129,7 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
       resolve(exitCode === null ? { kind: "signalled", signal: signal ?? "unknown" } : { kind: "exited", exitCode }),
     );
   });
+  await noted;
   await Promise.race([exit, mustEnd]);
   clearTimeout(totalTimer);
   clearTimeout(silenceTimer);

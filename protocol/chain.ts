@@ -38,7 +38,7 @@ export function isFinished(chain: Chain): boolean {
 /** A copy without secrets, for whatever is shown, logged or kept in the history. */
 export function withoutSecrets(chain: Chain): Chain {
   if (chain.upload === undefined) return chain;
-  const { password, api, ...target } = chain.upload.spec.target;
+  const { password: _password, api, ...target } = chain.upload.spec.target;
   const bare = api === undefined ? target : { ...target, api: { port: api.port } };
   return { ...chain, upload: { ...chain.upload, spec: { ...chain.upload.spec, target: bare } } };
 }

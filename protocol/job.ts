@@ -51,7 +51,7 @@ export function isTerminal(state: JobState): boolean {
   return state === "succeeded" || state === "failed" || state === "cancelled" || state === "unknown";
 }
 
-/** Where a running upload stands. Entering `flashing` is the flash claim. */
+/** Where a running upload stands; only progress, except that `flashing` follows the flash claim. */
 export const UploadPhase = z.enum(["fetching", "checking", "flashing", "verifying"]);
 export type UploadPhase = z.infer<typeof UploadPhase>;
 
@@ -156,6 +156,8 @@ const JobCommon = {
   startedAt: z.number().optional(),
   endedAt: z.number().optional(),
   outcome: Outcome.optional(),
+  /** Agents on which it failed in a way that another machine may not share. */
+  avoid: z.array(AgentId).max(64).default([]),
   /** Failures of earlier attempts, newest last, at most 8. */
   earlier: z.array(Failure).max(8).default([]),
 } as const;
@@ -178,7 +180,6 @@ export const UploadJob = z.object({
     /** The agent that must do it, where the user named one. */
     on: AgentId.optional(),
   }),
-  phase: UploadPhase.optional(),
   /** The committed flash claim; at most one in the life of the job. */
   flashClaim: z.object({ attempt: z.number().int(), at: z.number() }).optional(),
   /** `probe`: the next attempt only asks the device which build runs, because an earlier one may have flashed. */

@@ -1,0 +1,63 @@
+/** A typed key-value bucket for what needs no fence: the history, the devices. */
+import { Kvm } from "@nats-io/kv";
+import type { z } from "zod";
+import { decode, encode } from "#protocol/envelope.ts";
+import { bucketStream } from "#protocol/names.ts";
+import { type Connection, translate } from "#bus/connection.ts";
+import { lastSequenceOf, readStream } from "#bus/stream-reader.ts";
+
+export class Bucket<S extends z.ZodType> {
+  readonly #connection: Connection;
+  readonly #name: string;
+  readonly #schema: S;
+
+  constructor(connection: Connection, name: string, schema: S) {
+    this.#connection = connection;
+    this.#name = name;
+    this.#schema = schema;
+  }
+
+  async #open() {
+    return new Kvm(this.#connection).open(this.#name, { allow_direct: true });
+  }
+
+  /** @throws UnavailableError */
+  async put(key: string, value: z.input<S>): Promise<void> {
+    try {
+      const kv = await this.#open();
+      await kv.put(key, encode(value));
+    } catch (error) {
+      throw translate(error, `put ${key} into ${this.#name}`);
+    }
+  }
+
+  /** The value, or undefined when there is none or it cannot be decoded. @throws UnavailableError */
+  async get(key: string): Promise<z.output<S> | undefined> {
+    try {
+      const kv = await this.#open();
+      const entry = await kv.get(key);
+      if (entry === null || entry.operation !== "PUT") return undefined;
+      const decoded = decode(this.#schema, entry.value);
+      return decoded.ok ? decoded.value : undefined;
+    } catch (error) {
+      throw translate(error, `get ${key} from ${this.#name}`);
+    }
+  }
+
+  /** Every value of the newest `limit` writes, newest first; what cannot be decoded is passed over. @throws UnavailableError */
+  async newest(limit: number): Promise<readonly z.output<S>[]> {
+    if (limit === 0) return [];
+    try {
+      const stream = bucketStream(this.#name);
+      const { last } = await lastSequenceOf(this.#connection, stream);
+      const found = new Map<string, z.output<S>>();
+      for await (const message of readStream(this.#connection, stream, { fromSequence: last - limit + 1 })) {
+        const decoded = decode(this.#schema, message.data);
+        if (message.headers?.has("KV-Operation") !== true && decoded.ok) found.set(message.subject, decoded.value);
+      }
+      return [...found.values()].toReversed();
+    } catch (error) {
+      throw translate(error, `read ${this.#name}`);
+    }
+  }
+}

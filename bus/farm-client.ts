@@ -1,0 +1,50 @@
+/** What agents and the CLI ask of the active coordinator. */
+import { AdminAnswer, type AdminRequest } from "#protocol/admin.ts";
+import { Chain } from "#protocol/chain.ts";
+import { decode } from "#protocol/envelope.ts";
+import type { AgentId, ChainId } from "#protocol/ids.ts";
+import { type Ask, AskAnswer } from "#protocol/messages.ts";
+import { adminSubject, askSubject, buckets, keySubject } from "#protocol/names.ts";
+import { Kvm } from "@nats-io/kv";
+import { type Connection, translate } from "#bus/connection.ts";
+import { request } from "#bus/rpc.ts";
+
+/** Long enough for a commit behind a slow disk, short enough to be repeated soon: every request is idempotent. */
+const askTimeoutMs = 2_000;
+const adminTimeoutMs = 10_000;
+
+/** @throws UnavailableError when no coordinator answers; the agent asks again. */
+export function askCoordinator(connection: Connection, agent: AgentId, ask: Ask): Promise<AskAnswer> {
+  return request(connection, askSubject(agent), ask, AskAnswer, askTimeoutMs);
+}
+
+/** @throws UnavailableError when no coordinator answers. */
+export function askAdmin(connection: Connection, message: AdminRequest): Promise<AdminAnswer> {
+  return request(connection, adminSubject, message, AdminAnswer, adminTimeoutMs);
+}
+
+/**
+ * Calls back with every change of the live chains from now on, until the signal fires. A chain that is archived has been
+ * seen finished before. @throws UnavailableError
+ */
+export async function watchChains(
+  connection: Connection,
+  ids: readonly ChainId[],
+  signal: AbortSignal,
+  call: (chain: Chain) => void,
+): Promise<void> {
+  try {
+    const kv = await new Kvm(connection).open(buckets.chains, { allow_direct: true });
+    const watch = await kv.watch({ key: ids.length === 1 ? (ids[0] ?? ">") : ">", ignoreDeletes: true });
+    const wanted = new Set<string>(ids);
+    signal.addEventListener("abort", () => watch.stop(), { once: true });
+    if (signal.aborted) watch.stop();
+    for await (const entry of watch) {
+      if (!wanted.has(entry.key)) continue;
+      const decoded = decode(Chain, entry.value);
+      if (decoded.ok) call(decoded.value);
+    }
+  } catch (error) {
+    throw translate(error, `watch ${keySubject(buckets.chains, ">")}`);
+  }
+}

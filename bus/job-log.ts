@@ -1,0 +1,95 @@
+/** Logs of jobs: chunks of lines on a stream, written by agents, replayed and followed by whoever asks. */
+import { jetstream } from "@nats-io/jetstream";
+import type { ChainId, JobName } from "#protocol/ids.ts";
+import { logBytesMax, logChunkBytes, logChunkMs } from "#protocol/limits.ts";
+import { Progress } from "#protocol/messages.ts";
+import { decode, encode } from "#protocol/envelope.ts";
+import { logSubject, progressSubject, progressSubjects, streams } from "#protocol/names.ts";
+import { type Connection, translate } from "#bus/connection.ts";
+import { listen } from "#bus/rpc.ts";
+import { readStream } from "#bus/stream-reader.ts";
+
+/** Gathers lines into chunks. A chunk that cannot be stored is lost: a log never holds up a job. */
+export class JobLogWriter {
+  readonly #connection: Connection;
+  readonly #subject: string;
+  #pending: string[] = [];
+  #pendingBytes = 0;
+  #writtenBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #sending: Promise<unknown> = Promise.resolve();
+
+  constructor(connection: Connection, chain: ChainId, job: JobName) {
+    this.#connection = connection;
+    this.#subject = logSubject(chain, job);
+  }
+
+  line(text: string): void {
+    if (this.#writtenBytes >= logBytesMax) return;
+    this.#writtenBytes += text.length + 1;
+    if (this.#writtenBytes >= logBytesMax)
+      this.#pending.push(text, `[the log ends here: ${logBytesMax} bytes are its limit]`);
+    else this.#pending.push(text);
+    this.#pendingBytes += text.length + 1;
+    if (this.#pendingBytes >= logChunkBytes) this.#flush();
+    else this.#timer ??= setTimeout(() => this.#flush(), logChunkMs);
+  }
+
+  #flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#pending.length === 0) return;
+    const bytes = new TextEncoder().encode(this.#pending.join("\n"));
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    this.#sending = Promise.all([
+      this.#sending,
+      jetstream(this.#connection)
+        .publish(this.#subject, bytes, { timeout: 2_000 })
+        .catch(() => undefined),
+    ]);
+  }
+
+  /** Sends what is left and waits for the store's answers. */
+  async close(): Promise<void> {
+    this.#flush();
+    await this.#sending;
+  }
+}
+
+export function publishProgress(connection: Connection, chain: ChainId, job: JobName, progress: Progress): void {
+  if (!connection.isClosed()) connection.publish(progressSubject(chain, job), encode(progress));
+}
+
+/** Progress of all jobs: `call` gets the chain's id and job's name as they stand in the subject. */
+export function listenProgress(
+  connection: Connection,
+  call: (chain: string, job: string, progress: Progress) => void,
+): { stop(): void } {
+  return listen(connection, progressSubjects, (bytes, subject) => {
+    const [, , chain, job] = subject.split(".");
+    const decoded = decode(Progress, bytes);
+    if (decoded.ok && chain !== undefined && job !== undefined) call(chain, job, decoded.value);
+  });
+}
+
+/** The lines of a job's log, oldest first; with `follow` also those to come, until its signal. @throws UnavailableError */
+export async function* readJobLog(
+  connection: Connection,
+  chain: ChainId,
+  jobs: readonly JobName[],
+  follow?: AbortSignal,
+): AsyncGenerator<{ readonly job: JobName; readonly line: string }> {
+  const subjects = new Map(jobs.map((job) => [logSubject(chain, job), job]));
+  const text = new TextDecoder();
+  try {
+    const options = { subjects: [...subjects.keys()], ...(follow === undefined ? {} : { follow }) };
+    for await (const message of readStream(connection, streams.logs, options)) {
+      const job = subjects.get(message.subject);
+      if (job === undefined) continue;
+      for (const line of text.decode(message.data).split("\n")) yield { job, line };
+    }
+  } catch (error) {
+    throw translate(error, `read the log of ${chain}`);
+  }
+}

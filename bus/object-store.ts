@@ -1,0 +1,64 @@
+/** Bundles and artifacts by digest: put once, and checked when read. */
+import { createHash } from "node:crypto";
+import { Objm } from "@nats-io/obj";
+import { Digest } from "#protocol/ids.ts";
+import { objectName } from "#protocol/names.ts";
+import { type Connection, translate } from "#bus/connection.ts";
+
+/** SHA-256 of bytes, as the farm names them. */
+export function digestOf(bytes: Uint8Array): Digest {
+  return Digest.parse(createHash("sha256").update(bytes).digest("hex"));
+}
+
+export class ObjectStore {
+  readonly #connection: Connection;
+  readonly #bucket: string;
+
+  constructor(connection: Connection, bucket: string) {
+    this.#connection = connection;
+    this.#bucket = bucket;
+  }
+
+  /** Stores bytes under their digest; does nothing when they are there already. @throws UnavailableError */
+  async put(digest: Digest, bytes: Uint8Array): Promise<void> {
+    try {
+      const store = await new Objm(this.#connection).open(this.#bucket);
+      const found = await store.info(objectName(digest));
+      if (found !== null && !found.deleted && found.size === bytes.length) return;
+      await store.putBlob({ name: objectName(digest), options: { max_chunk_size: 512 * 1024 } }, bytes);
+    } catch (error) {
+      throw translate(error, `store ${digest}`);
+    }
+  }
+
+  /**
+   * The bytes of a digest, or what is wrong with them: `missing`, or the digest that they have instead.
+   * @throws UnavailableError
+   */
+  async get(digest: Digest): Promise<{ ok: true; bytes: Uint8Array } | { ok: false; found: Digest | "missing" }> {
+    let bytes: Uint8Array | null;
+    try {
+      const store = await new Objm(this.#connection).open(this.#bucket);
+      bytes = await store.getBlob(objectName(digest));
+    } catch (error) {
+      // The store's own digest check failed: what is stored is not what was put.
+      if (error instanceof Error && /digest|corrupt/i.test(error.message))
+        return { ok: false, found: digestOf(new Uint8Array()) };
+      throw translate(error, `fetch ${digest}`);
+    }
+    if (bytes === null) return { ok: false, found: "missing" };
+    const found = digestOf(bytes);
+    return found === digest ? { ok: true, bytes } : { ok: false, found };
+  }
+
+  /** @throws UnavailableError when the store cannot be reached */
+  async has(digest: Digest): Promise<boolean> {
+    try {
+      const store = await new Objm(this.#connection).open(this.#bucket);
+      const found = await store.info(objectName(digest));
+      return found !== null && !found.deleted;
+    } catch (error) {
+      throw translate(error, `look for ${digest}`);
+    }
+  }
+}

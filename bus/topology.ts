@@ -1,0 +1,83 @@
+/**
+ * Declares the farm's streams and buckets; doing it again changes nothing.
+ *
+ * What must survive is on disk: chains, history, devices, logs, bundles, artifacts. The lanes and the presence are in memory:
+ * they repeat what the records and the agents say anyway, and the coordinator fills them again after a server restart.
+ */
+import { jetstreamManager, RetentionPolicy, StorageType, type StreamConfig } from "@nats-io/jetstream";
+import {
+  buckets,
+  bucketStream,
+  keySubject,
+  laneSubjects,
+  logSubjects,
+  objectStores,
+  streams,
+} from "#protocol/names.ts";
+import { presenceTtlMs } from "#protocol/limits.ts";
+import { type Connection, translate } from "#bus/connection.ts";
+import { requireAtomic } from "#bus/server-check.ts";
+
+const nanosPerMs = 1_000_000;
+const dayMs = 24 * 60 * 60 * 1000;
+
+type Declaration = Partial<StreamConfig> & { readonly name: string; readonly subjects: string[] };
+
+function bucket(name: string, extra: Partial<StreamConfig> = {}): Declaration {
+  return {
+    name: bucketStream(name),
+    subjects: [keySubject(name, ">")],
+    max_msgs_per_subject: 1,
+    allow_direct: true,
+    allow_rollup_hdrs: true,
+    deny_delete: true,
+    ...extra,
+  };
+}
+
+function objectStore(name: string): Declaration {
+  return {
+    name: `OBJ_${name}`,
+    subjects: [`$O.${name}.C.>`, `$O.${name}.M.>`],
+    allow_direct: true,
+    allow_rollup_hdrs: true,
+    max_age: 30 * dayMs * nanosPerMs,
+  };
+}
+
+/** Names as in DESIGN's "Names on the wire"; numbers with their reasons. */
+export const declarations: readonly Declaration[] = [
+  // One atomic batch per bulk; the TTL lets removal markers of archived chains disappear, so that a start stays short.
+  bucket(buckets.chains, { allow_atomic: true, allow_msg_ttl: true }),
+  bucket(buckets.history, { max_msgs: 100_000 }),
+  bucket(buckets.devices),
+  bucket(buckets.presence, { storage: StorageType.Memory, max_age: presenceTtlMs * nanosPerMs, deny_delete: false }),
+  {
+    name: streams.lanes,
+    subjects: [...laneSubjects],
+    storage: StorageType.Memory,
+    retention: RetentionPolicy.Workqueue,
+    max_age: dayMs * nanosPerMs,
+    duplicate_window: 120_000 * nanosPerMs,
+  },
+  { name: streams.logs, subjects: [logSubjects], max_age: 30 * dayMs * nanosPerMs, max_bytes: 2 * 1024 ** 3 },
+  objectStore(objectStores.bundles),
+  objectStore(objectStores.artifacts),
+];
+
+/**
+ * @throws UsageError when the server drops `allow_atomic`, or a stream of that name was made without it; UnavailableError when
+ * it does not answer. `checkServer` comes first.
+ */
+export async function declareTopology(connection: Connection): Promise<void> {
+  const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 5_000 });
+  for (const declaration of declarations) {
+    const found = await manager.streams.info(declaration.name).catch(() => undefined);
+    const created =
+      found ??
+      (await manager.streams.add(declaration).catch((error: unknown) => {
+        throw translate(error, `declare ${declaration.name}`);
+      }));
+    if (declaration.allow_atomic === true) requireAtomic(created.config);
+  }
+}

@@ -1,0 +1,63 @@
+/** What both drivers take and give back. */
+import type { GroupLedger } from "#actor/process-group.ts";
+import type { ArtifactManifest, Image } from "#protocol/artifact.ts";
+import { imageBytesMax } from "#protocol/artifact.ts";
+import type { Configuration } from "#protocol/ids.ts";
+import { buildSilenceMsMax, buildTotalMsMax } from "#protocol/limits.ts";
+import type { BuildProgress } from "#compile-agent/output.ts";
+import { keepImage, type KeptImage, type Workspace } from "#compile-agent/workspace.ts";
+import { failed, type Attempt, type Stop } from "#toolchain/attempt.ts";
+
+export interface BuildRequest<Spec> {
+  readonly spec: Spec;
+  /** The bundle's bytes; their digest must be the one of the spec. */
+  readonly bundle: Buffer;
+  readonly configuration: Configuration;
+  readonly workspace: Workspace;
+  readonly signal?: AbortSignal | undefined;
+  /** Cleaned lines of the tool's output. */
+  readonly onLine?: ((line: string) => void) | undefined;
+  readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
+  readonly ledger?: GroupLedger | undefined;
+  readonly deadlines?: BuildDeadlines;
+}
+
+export interface BuildDeadlines {
+  readonly silenceMs: number;
+  readonly totalMs: number;
+}
+
+export const buildDeadlines: BuildDeadlines = { silenceMs: buildSilenceMsMax, totalMs: buildTotalMsMax };
+
+/** `folder` holds the images and nothing else; whoever has sent them removes it. */
+export type BuildResult = Attempt<{
+  readonly manifest: ArtifactManifest;
+  readonly images: readonly KeptImage[];
+  readonly folder: string;
+}>;
+
+export interface WantedImage extends Pick<Image, "role" | "name" | "offset"> {
+  readonly file: string;
+}
+
+/** Copies the images of a build out of its tree. Failure: `artifact-missing` for what is not there or too large. */
+export async function keepImages(
+  wanted: readonly WantedImage[],
+  folder: string,
+): Promise<Attempt<{ readonly kept: readonly KeptImage[]; readonly entries: readonly Image[] }>> {
+  const kept: KeptImage[] = [];
+  const entries: Image[] = [];
+  for (const { file, role, name, offset } of wanted) {
+    const image = await keepImage(file, folder);
+    if (image === undefined) return missing(`${name} is not there`);
+    if (image.bytes > imageBytesMax)
+      return missing(`${name} has ${image.bytes} bytes, at most ${imageBytesMax} are allowed`);
+    kept.push(image);
+    entries.push({ role, name, digest: image.digest, bytes: image.bytes, ...(offset === undefined ? {} : { offset }) });
+  }
+  return { ok: true, kept, entries };
+}
+
+export function missing(detail: string): Stop {
+  return failed({ kind: "artifact-missing", detail });
+}

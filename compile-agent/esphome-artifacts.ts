@@ -1,0 +1,92 @@
+/** Finds what ESPHome built, through the files that it writes for other programs (`storage_json.py`, `writer.py`). */
+import { access, readFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { z } from "zod";
+import type { EsphomeBuild } from "#protocol/artifact.ts";
+import type { WantedImage } from "#compile-agent/build.ts";
+
+/** `.esphome/storage/<yaml>.json`, as far as it is used. */
+const Storage = z.object({
+  name: z.string(),
+  /** `HOST`, `ESP8266`, or the chip variant: `ESP32C3`. */
+  esp_platform: z.string().nullish(),
+  core_platform: z.string().nullish(),
+  build_path: z.string(),
+  firmware_bin_path: z.string(),
+});
+
+const BuildInfo = z.object({
+  config_hash: z.number().int(),
+  build_time: z.number().int(),
+  build_time_str: z.string(),
+  esphome_version: z.string(),
+});
+
+export interface EsphomeArtifacts {
+  readonly platform: string;
+  readonly chip?: string;
+  readonly images: readonly WantedImage[];
+  /** Absent for releases that write no `build_info.json`. */
+  readonly build?: EsphomeBuild;
+  /** Deleting it makes the next run stamp a new build time into the binary. */
+  readonly buildInfoFile: string;
+}
+
+/** @param entry the configuration's path inside `source`. @returns undefined when ESPHome left no record of a build. */
+export async function findEsphomeArtifacts(source: string, entry: string): Promise<EsphomeArtifacts | undefined> {
+  const storageFile = join(source, dirname(entry), ".esphome", "storage", `${basename(entry)}.json`);
+  const storage = Storage.safeParse(await readJson(storageFile));
+  if (!storage.success) return undefined;
+  const { name, build_path: buildPath, firmware_bin_path: firmware } = storage.data;
+  const hardware = (storage.data.esp_platform ?? "unknown").toLowerCase();
+  const platform = storage.data.core_platform ?? hardware;
+  const buildInfoFile = join(buildPath, "build_info.json");
+  const build = buildFrom(name, await readJson(buildInfoFile));
+  return {
+    platform,
+    ...(hardware === platform ? {} : { chip: hardware }),
+    images: await imagesBeside(firmware),
+    ...(build === undefined ? {} : { build }),
+    buildInfoFile,
+  };
+}
+
+/** ESP32 and ESP8266 builds put both images beside the plain one; elsewhere the plain one is what goes over the air. */
+async function imagesBeside(firmware: string): Promise<readonly WantedImage[]> {
+  const folder = dirname(firmware);
+  const overTheAir = join(folder, "firmware.ota.bin");
+  const factory = join(folder, "firmware.factory.bin");
+  const ota = (await exists(overTheAir)) ? overTheAir : firmware;
+  const images: WantedImage[] = [{ role: "ota", name: basename(ota), file: ota }];
+  // Made for offset 0: it has the bootloader and the partition table in front.
+  if (await exists(factory)) images.push({ role: "factory", name: basename(factory), file: factory, offset: 0 });
+  return images;
+}
+
+function buildFrom(name: string, json: unknown): EsphomeBuild | undefined {
+  const info = BuildInfo.safeParse(json);
+  if (!info.success) return undefined;
+  return {
+    name,
+    // As ESPHome prints it in its log, over MQTT and in its version sensor: "config hash 0x%08x".
+    configHash: `0x${info.data.config_hash.toString(16).padStart(8, "0")}`,
+    buildTime: info.data.build_time,
+    buildTimeStr: info.data.build_time_str,
+    esphomeVersion: info.data.esphome_version,
+  };
+}
+
+async function readJson(file: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(file, "utf8")) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  );
+}

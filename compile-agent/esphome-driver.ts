@@ -1,0 +1,132 @@
+/** Builds a configuration with ESPHome, in its warm tree and the environment of exactly the wanted version. */
+import { readFile, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import type { ArtifactManifest, Image } from "#protocol/artifact.ts";
+import type { EsphomeBuildSpec } from "#protocol/job.ts";
+import { hasOwnBuildTime, noteBuild } from "#compile-agent/build-identity.ts";
+import { buildDeadlines, keepImages, missing, type BuildRequest, type BuildResult } from "#compile-agent/build.ts";
+import { findEsphomeArtifacts, type EsphomeArtifacts } from "#compile-agent/esphome-artifacts.ts";
+import { ProgressMeter } from "#compile-agent/output.ts";
+import type { Tree } from "#compile-agent/workspace.ts";
+import { abortedStop, failed, fileFailure } from "#toolchain/attempt.ts";
+import { checkCompiler } from "#toolchain/compiler.ts";
+import type { EsphomeEnvironment, EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
+import { runEsphome } from "#toolchain/esphome-command.ts";
+import { unpackBundle } from "#toolchain/unpack.ts";
+
+export interface EsphomeBuildRequest extends BuildRequest<EsphomeBuildSpec> {
+  readonly environments: EsphomeEnvironments;
+}
+
+/** The time stamp has whole seconds; a second try is a warm build of about one, so the third differs for certain. */
+const stampTriesMax = 3;
+
+/**
+ * Failures: `config-invalid` (exit code 2), `compiler-exit` (1), `toolchain-missing` (no Python, no compiler, a download that
+ * failed), `version-unknown`, `bundle-refused`, `artifact-missing`, `disk-full`, `deadline`. When the signal fires, the whole
+ * process group is gone before this returns.
+ */
+export async function buildWithEsphome(request: EsphomeBuildRequest): Promise<BuildResult> {
+  const { spec, configuration, workspace, signal } = request;
+  const meter = new ProgressMeter(request.onProgress);
+  const onLine = (line: string) => {
+    meter.read(line);
+    request.onLine?.(line);
+  };
+  meter.say({ phase: "environment" });
+  const environment = await request.environments.ensure(spec.version, { signal, onLine });
+  if (!environment.ok) return environment;
+  try {
+    const result = await workspace.withTree({ version: spec.version, configuration }, signal, (tree) =>
+      buildInTree(request, environment.env, tree, onLine),
+    );
+    return result ?? abortedStop;
+  } catch (error) {
+    return failed(fileFailure(error, "the build folder"));
+  }
+}
+
+async function buildInTree(
+  request: EsphomeBuildRequest,
+  env: EsphomeEnvironment,
+  tree: Tree,
+  onLine: (line: string) => void,
+): Promise<BuildResult> {
+  const { spec, signal } = request;
+  const unpacked = await unpackBundle(request.bundle, tree.source, { expectedDigest: spec.bundle });
+  if (!unpacked.ok) return unpacked;
+  if (!unpacked.files.includes(spec.entry)) {
+    return failed({ kind: "bundle-refused", reason: `it does not hold the configuration ${spec.entry}` });
+  }
+  if (await isForHost(tree.source, unpacked.files)) {
+    const compiler = await checkCompiler({ environment: env.variables, ...(signal === undefined ? {} : { signal }) });
+    if (!compiler.ok) return compiler;
+  }
+  const folder = await request.workspace.resultFolder();
+  let isDone = false;
+  try {
+    const result = await compileAndKeep(request, env, tree, onLine, folder);
+    isDone = result.ok;
+    return result;
+  } finally {
+    if (!isDone) await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function compileAndKeep(
+  request: EsphomeBuildRequest,
+  env: EsphomeEnvironment,
+  tree: Tree,
+  onLine: (line: string) => void,
+  folder: string,
+): Promise<BuildResult> {
+  const { spec, signal, ledger } = request;
+  for (let left = stampTriesMax; ; left--) {
+    const run = await runEsphome({
+      env,
+      args: ["compile", basename(spec.entry)],
+      folder: join(tree.source, dirname(spec.entry)),
+      ...(request.deadlines ?? buildDeadlines),
+      signal,
+      ledger,
+      onLine,
+    });
+    if (!run.ok) return run;
+    const found = await findEsphomeArtifacts(tree.source, spec.entry);
+    if (found === undefined) return missing("ESPHome left no record of a build");
+    const images = await keepImages(found.images, folder);
+    if (!images.ok) return images;
+    const { build } = found;
+    // The image that goes over the air comes first.
+    const firmware = images.kept[0];
+    if (build === undefined || firmware === undefined || (await hasOwnBuildTime(tree.folder, firmware.digest, build))) {
+      if (build !== undefined && firmware !== undefined) await noteBuild(tree.folder, firmware.digest, build);
+      return { ok: true, manifest: manifestOf(spec.version, found, images.entries), images: images.kept, folder };
+    }
+    if (left <= 1) return failed({ kind: "internal", detail: `${found.buildInfoFile} keeps its build time` });
+    onLine("the binary changed and its build time did not; building once more, so that the device can tell them apart");
+    await Promise.all([
+      ...images.kept.map(({ path }) => rm(path, { force: true })),
+      rm(found.buildInfoFile, { force: true }),
+    ]);
+  }
+}
+
+function manifestOf(version: string, found: EsphomeArtifacts, images: readonly Image[]): ArtifactManifest {
+  return {
+    v: 1,
+    tool: { name: "esphome", version },
+    platform: found.platform,
+    ...(found.chip === undefined ? {} : { chip: found.chip }),
+    images: [...images],
+    ...(found.build === undefined ? {} : { esphome: found.build }),
+  };
+}
+
+/** Whether any file of the configuration chooses the `host` platform, which builds with this machine's own compiler. */
+async function isForHost(source: string, files: readonly string[]): Promise<boolean> {
+  for (const file of files) {
+    if (/\.ya?ml$/.test(file) && /^host:/m.test(await readFile(join(source, file), "utf8"))) return true;
+  }
+  return false;
+}

@@ -1,0 +1,76 @@
+/**
+ * Follows the agents' statements and decides by a clock of its own who is gone: the presence bucket lives in the server's
+ * memory, so its silence after a server restart says nothing about the agents.
+ */
+import type { Clock } from "#actor/clock.ts";
+import type { Log } from "#actor/log.ts";
+import { type Connection, onReconnect } from "#bus/connection.ts";
+import { watchPresence } from "#bus/presence.ts";
+import type { FarmEvent } from "#coordinator/core/events.ts";
+import type { Announcement } from "#protocol/agent.ts";
+import type { AgentId } from "#protocol/ids.ts";
+import { presenceTtlMs } from "#protocol/limits.ts";
+
+export class AgentWatch {
+  readonly #connection: Connection;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #post: (event: FarmEvent) => boolean;
+  /** Last statement as text, and when it was heard on the monotonic clock. */
+  readonly #heard = new Map<AgentId, { text: string; at: number; isGone: boolean }>();
+  #restart: AbortController | undefined;
+  /** Nobody is gone before the watch itself has listened this long. */
+  #listeningSince: number;
+
+  constructor(connection: Connection, clock: Clock, log: Log, post: (event: FarmEvent) => boolean) {
+    this.#connection = connection;
+    this.#clock = clock;
+    this.#log = log;
+    this.#post = post;
+    this.#listeningSince = clock.monotonic();
+    onReconnect(connection, () => this.#restart?.abort());
+  }
+
+  /** Listens until the signal fires, through outages. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.#restart = new AbortController();
+      this.#listeningSince = this.#clock.monotonic();
+      try {
+        await watchPresence(this.#connection, AbortSignal.any([signal, this.#restart.signal]), (statement) =>
+          this.#hear(statement),
+        );
+      } catch (error) {
+        this.#log.debug({ err: error }, "the presence watch broke");
+      }
+      await this.#clock.pause(100, signal);
+    }
+  }
+
+  #hear(announcement: Announcement): void {
+    const text = JSON.stringify(announcement);
+    const before = this.#heard.get(announcement.agent);
+    const isNews = before?.text !== text || before.isGone || announcement.holding.length > 0;
+    const isTaken = isNews ? this.#post({ kind: "agent-announced", announcement }) : true;
+    if (isTaken) this.#heard.set(announcement.agent, { text, at: this.#clock.monotonic(), isGone: false });
+  }
+
+  /** Called at each beat of the coordinator: posts the agents whose presence has ended. */
+  check(): void {
+    const now = this.#clock.monotonic();
+    if (now - this.#listeningSince < presenceTtlMs || this.#connection.isClosed()) return;
+    for (const [agent, heard] of this.#heard) {
+      if (heard.isGone || now - Math.max(heard.at, this.#listeningSince) < presenceTtlMs) continue;
+      if (this.#post({ kind: "agent-vanished", agent })) {
+        heard.isGone = true;
+        this.#log.warn({ agent }, "the agent is gone");
+      }
+    }
+  }
+
+  /** ms since 1970 of the last statement of an agent, for people. */
+  seenAt(agent: AgentId): number | undefined {
+    const heard = this.#heard.get(agent);
+    return heard === undefined ? undefined : this.#clock.now() - (this.#clock.monotonic() - heard.at);
+  }
+}

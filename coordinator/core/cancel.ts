@@ -1,0 +1,49 @@
+/** Cancelling: what has not started ends at once, what runs is stopped and ends with its proof of death, what flashes wins. */
+import type { Chain } from "#protocol/chain.ts";
+import { jobsOf } from "#protocol/chain.ts";
+import type { JobName } from "#protocol/ids.ts";
+import { type CancelCause, isTerminal, type Job } from "#protocol/job.ts";
+import type { Step } from "#coordinator/core/step.ts";
+
+export interface CancelVerdict {
+  /** Cancelled, or on their way to it. */
+  readonly jobs: readonly JobName[];
+  /** Uploads whose flash claim was committed first: they go on to their end. */
+  readonly tooLate: readonly JobName[];
+}
+
+/** Past this point a job is ended by the device's answer only. */
+export function isPastNoReturn(job: Job): boolean {
+  return job.lane === "upload" && job.flashClaim !== undefined && !isTerminal(job.state);
+}
+
+/** Cancels a chain, or the named jobs of it; a cancelled compile takes its dependent upload with it. */
+export function cancelChain(step: Step, chain: Chain, cause: CancelCause, names?: readonly JobName[]): CancelVerdict {
+  const wanted = jobsOf(chain).filter(
+    (job) => names === undefined || names.includes(job.name) || names.includes("compile"),
+  );
+  const verdict = { jobs: [] as JobName[], tooLate: [] as JobName[] };
+  // Dependents first: no step may see a released upload of a cancelled build.
+  for (const job of wanted.toReversed()) {
+    if (isTerminal(job.state)) continue;
+    if (isPastNoReturn(job)) {
+      verdict.tooLate.push(job.name);
+      continue;
+    }
+    verdict.jobs.push(job.name);
+    if (job.state === "running" && job.assigned !== undefined) {
+      step.change(chain.id, job.name, { state: "cancelling", outcome: { kind: "cancelled", cause } });
+      step.effects.push({
+        kind: "stop",
+        agent: job.assigned.agent,
+        chain: chain.id,
+        job: job.name,
+        attempt: job.attempt,
+      });
+    } else if (job.state !== "cancelling") {
+      // A dispatched job that nobody has claimed is ended here: its claim will be dropped.
+      step.change(chain.id, job.name, { state: "cancelled", outcome: { kind: "cancelled", cause } });
+    }
+  }
+  return verdict;
+}

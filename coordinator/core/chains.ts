@@ -1,0 +1,86 @@
+/** Dependencies: what a finished prerequisite means for the job that was held for it. Part of the same step, never later. */
+import type { ChainRequest } from "#protocol/admin.ts";
+import type { Chain } from "#protocol/chain.ts";
+import { UsageError } from "#protocol/errors.ts";
+import type { CancelCause, CompileJob, JobState, UploadJob } from "#protocol/job.ts";
+import type { Step } from "#coordinator/core/step.ts";
+
+/**
+ * The record of a chain as it starts: the compile job queued, the upload held for it, or queued where there is none.
+ * @throws UsageError when the request lacks what its kind needs.
+ */
+export function startChain(request: ChainRequest, at: number): Chain {
+  const { id, kind, configuration, build, upload } = request;
+  const needsBuild = kind !== "upload";
+  const needsUpload = kind !== "build";
+  if (needsBuild !== (build !== undefined) || needsUpload !== (upload !== undefined)) {
+    throw new UsageError(
+      "chain-incomplete",
+      `${configuration}: a chain of kind ${kind} needs other jobs than it was given`,
+    );
+  }
+  if (kind === "upload" && upload?.manifest === undefined) {
+    throw new UsageError("chain-incomplete", `${configuration}: an upload without a build needs an artifact`);
+  }
+  const fresh = { attempt: 0, avoid: [], earlier: [] };
+  const queued = { ...fresh, state: "queued" as const, queuedAt: at };
+  const compile: CompileJob | undefined =
+    build === undefined ? undefined : { lane: "compile", name: "compile", spec: build, ...queued };
+  const uploadJob: UploadJob | undefined =
+    upload === undefined
+      ? undefined
+      : {
+          lane: "upload",
+          name: "upload",
+          spec: {
+            target: upload.target,
+            ...(upload.manifest === undefined ? {} : { manifest: upload.manifest }),
+            ...(upload.on === undefined ? {} : { on: upload.on }),
+          },
+          mode: "flash",
+          ...(compile === undefined ? queued : { ...fresh, state: "held" as const }),
+        };
+  return {
+    v: 1,
+    id,
+    kind,
+    configuration,
+    createdAt: at,
+    ...(compile === undefined ? {} : { compile }),
+    ...(uploadJob === undefined ? {} : { upload: uploadJob }),
+  };
+}
+
+const causeOf: Partial<Record<JobState, CancelCause>> = {
+  failed: "prerequisite-failed",
+  cancelled: "prerequisite-cancelled",
+  unknown: "prerequisite-unknown",
+};
+
+/** Releases or cancels the held dependent of a chain according to how its prerequisite stands. */
+export function settleDependent(step: Step, chain: Chain): void {
+  if (chain.upload?.state !== "held") return;
+  const prerequisite = chain.compile?.state;
+  if (prerequisite === "succeeded") {
+    step.change(chain.id, "upload", { state: "queued", queuedAt: step.at });
+    return;
+  }
+  // A held job without a prerequisite can never be released: cancelled, so that it does not wait for ever.
+  const cause = prerequisite === undefined ? "prerequisite-unknown" : causeOf[prerequisite];
+  if (cause !== undefined)
+    step.change(chain.id, "upload", { state: "cancelled", outcome: { kind: "cancelled", cause } });
+}
+
+/**
+ * Settles every held job whose prerequisite is missing or over. The steps of this core leave none behind; a record that was
+ * damaged, or written by an older version, may.
+ */
+export function settleHeld(step: Step): void {
+  for (const chain of step.draft.chains()) settleDependent(step, chain);
+}
+
+/** The manifest that a chain's upload flashes: its own, or that of the compile job that has succeeded. */
+export function manifestOf(chain: Chain) {
+  const built = chain.compile?.outcome;
+  return chain.upload?.spec.manifest ?? (built?.kind === "built" ? built.manifest : undefined);
+}

@@ -1,0 +1,97 @@
+/**
+ * The farm's promises as an executable list; run after each step of every test of the core.
+ *
+ * 1. A dependent leaves `held` for `queued` only when its prerequisite has succeeded.
+ * 2. A job in hand is assigned; a queued or held one is not, and has no outcome.
+ * 3. A terminal job has an outcome and an end; a cancelled, failed or unknown prerequisite has no live dependent.
+ * 4. At most one job in hand writes to a device, and at most one builds in a tree.
+ * 5. A flash claim belongs to an upload that has a manifest to flash; a probe has a flash claim.
+ * 6. No agent that is present and takes work (one that is being shut down has no slots) has more jobs in hand than slots.
+ * 7. At most one chain of a configuration is live, unless the older ones are past the point of no return or dying.
+ */
+import { type Chain, jobsOf } from "#protocol/chain.ts";
+import { type Job, isTerminal } from "#protocol/job.ts";
+import { jobRef } from "#protocol/ids.ts";
+import { isPastNoReturn } from "#coordinator/core/cancel.ts";
+import { manifestOf } from "#coordinator/core/chains.ts";
+import { deviceKey, isInHand } from "#coordinator/core/conflicts.ts";
+import type { Farm } from "#coordinator/core/farm.ts";
+
+/** @returns one sentence for every broken invariant, each with its number; none when the farm is sound. */
+export function checkFarm(farm: Farm): readonly string[] {
+  const broken: string[] = [];
+  for (const chain of farm.chains.values()) {
+    checkDependency(chain, broken);
+    for (const job of jobsOf(chain)) checkJob(chain, job, broken);
+  }
+  checkExclusion(farm, broken);
+  checkSlots(farm, broken);
+  return broken;
+}
+
+function checkDependency(chain: Chain, broken: string[]): void {
+  const { compile, upload, id } = chain;
+  if (compile === undefined || upload === undefined) return;
+  const isReleased = upload.state !== "held" && upload.state !== "cancelled";
+  if (isReleased && compile.state !== "succeeded") {
+    broken.push(`1: ${jobRef(id, "upload")} is ${upload.state} while its compile is ${compile.state}`);
+  }
+  if (isTerminal(compile.state) && compile.state !== "succeeded" && !isTerminal(upload.state)) {
+    broken.push(`3: ${jobRef(id, "upload")} is ${upload.state} though its compile is ${compile.state}`);
+  }
+}
+
+function checkJob(chain: Chain, job: Job, broken: string[]): void {
+  const ref = jobRef(chain.id, job.name);
+  if (isInHand(job.state) && job.assigned === undefined)
+    broken.push(`2: ${ref} is ${job.state} and assigned to nobody`);
+  if ((job.state === "queued" || job.state === "held") && (job.assigned !== undefined || job.outcome !== undefined)) {
+    broken.push(`2: ${ref} is ${job.state} with an assignment or an outcome`);
+  }
+  if (isTerminal(job.state) && (job.outcome === undefined || job.endedAt === undefined)) {
+    broken.push(`3: ${ref} is ${job.state} without outcome or end`);
+  }
+  if (job.lane === "upload") {
+    if (job.flashClaim !== undefined && manifestOf(chain) === undefined)
+      broken.push(`5: ${ref} may flash but has no artifact`);
+    if (job.mode === "probe" && job.flashClaim === undefined) broken.push(`5: ${ref} probes though nobody has flashed`);
+  }
+}
+
+function checkExclusion(farm: Farm, broken: string[]): void {
+  const devices = new Set<string>();
+  const trees = new Set<string>();
+  const configurations = new Set<string>();
+  for (const { configuration, compile, upload, id } of farm.chains.values()) {
+    if (upload !== undefined && isInHand(upload.state)) {
+      const device = deviceKey(upload.spec.target);
+      if (devices.has(device)) broken.push(`4: two uploads to ${device} are in hand, one of them ${id}`);
+      devices.add(device);
+    }
+    if (isInHand(compile?.state)) {
+      if (trees.has(configuration)) broken.push(`4: two builds of ${configuration} are in hand, one of them ${id}`);
+      trees.add(configuration);
+    }
+    const jobs = [compile, upload].filter((job) => job !== undefined);
+    const isLive = jobs.some((job) => !isTerminal(job.state) && job.state !== "cancelling" && !isPastNoReturn(job));
+    if (isLive && configurations.has(configuration))
+      broken.push(`7: two live chains of ${configuration}, one of them ${id}`);
+    if (isLive) configurations.add(configuration);
+  }
+}
+
+function checkSlots(farm: Farm, broken: string[]): void {
+  const busy = new Map<string, number>();
+  for (const chain of farm.chains.values()) {
+    for (const job of jobsOf(chain)) {
+      if (job.assigned === undefined || !isInHand(job.state)) continue;
+      busy.set(job.assigned.agent, (busy.get(job.assigned.agent) ?? 0) + 1);
+    }
+  }
+  for (const { announcement, vanishedAt } of farm.agents.values()) {
+    if (vanishedAt !== undefined || announcement.slots === 0) continue;
+    const count = busy.get(announcement.agent) ?? 0;
+    if (count > announcement.slots)
+      broken.push(`6: ${announcement.agent} has ${count} jobs for ${announcement.slots} slots`);
+  }
+}

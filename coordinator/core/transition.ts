@@ -1,0 +1,174 @@
+/** The only way the farm changes: an event, what it means, what follows from it, and the work that can now be placed. */
+import type { AdminAnswer } from "#protocol/admin.ts";
+import type { Chain } from "#protocol/chain.ts";
+import { isFinished, jobOf } from "#protocol/chain.ts";
+import { UsageError } from "#protocol/errors.ts";
+import type { ChainId } from "#protocol/ids.ts";
+import { isTerminal, type Job } from "#protocol/job.ts";
+import type { AskAnswer } from "#protocol/messages.ts";
+import { cancelChain } from "#coordinator/core/cancel.ts";
+import { settleHeld, startChain } from "#coordinator/core/chains.ts";
+import { supersede } from "#coordinator/core/conflicts.ts";
+import type { FarmEffect } from "#coordinator/core/effects.ts";
+import type { FarmEvent } from "#coordinator/core/events.ts";
+import type { Farm } from "#coordinator/core/farm.ts";
+import { expireLeases, loseAgent, reconcileAgent } from "#coordinator/core/leases.ts";
+import { place } from "#coordinator/core/placement.ts";
+import { settleAttempt } from "#coordinator/core/reports.ts";
+import { Step } from "#coordinator/core/step.ts";
+
+export interface Transition {
+  readonly farm: Farm;
+  readonly effects: readonly FarmEffect[];
+  /** Records to write (undefined: to remove). All of them belong together when `isAtomic`. */
+  readonly changed: ReadonlyMap<ChainId, Chain | undefined>;
+  readonly isAtomic: boolean;
+}
+
+type EventOf<K extends FarmEvent["kind"]> = Extract<FarmEvent, { kind: K }>;
+
+/** One event at an instant (ms since 1970). */
+export function transition(farm: Farm, event: FarmEvent, at: number): Transition {
+  return transitionAll(farm, [event], at);
+}
+
+/** Events that waited together, in their order; what they free and queue is placed once, at the end. */
+export function transitionAll(farm: Farm, events: readonly FarmEvent[], at: number): Transition {
+  const step = new Step(farm, at);
+  for (const event of events) apply(step, event);
+  place(step);
+  const { effects, isAtomic } = step;
+  return { farm: step.draft.finish(), effects, changed: step.draft.changedChains(), isAtomic };
+}
+
+function apply(step: Step, event: FarmEvent): void {
+  switch (event.kind) {
+    case "chains-submitted":
+      return submit(step, event);
+    case "cancel-asked":
+      return cancel(step, event);
+    case "job-claimed":
+      return claim(step, event);
+    case "flash-claimed":
+      return claimFlash(step, event);
+    case "job-reported":
+      return report(step, event);
+    case "agent-announced":
+      return announce(step, event);
+    case "agent-vanished":
+      return loseAgent(step, event.agent);
+    case "chain-archived":
+      return forget(step, event.chain);
+    case "time-passed":
+      settleHeld(step);
+      return expireLeases(step);
+  }
+}
+
+function answer(step: Step, to: number, body: AskAnswer | AdminAnswer): void {
+  step.effects.push({ kind: "answer", to, body });
+}
+
+function submit(step: Step, event: EventOf<"chains-submitted">): void {
+  try {
+    // All are checked before the first is taken, so that a refused request leaves nothing behind.
+    const started = event.chains.map((request) => startChain(request, step.at));
+    const superseded: ChainId[] = [];
+    for (const chain of started) {
+      if (step.draft.chain(chain.id) !== undefined) continue;
+      superseded.push(...supersede(step, chain.configuration, chain.id));
+      step.draft.setChain(chain);
+    }
+    step.isAtomic ||= started.length + superseded.length > 1;
+    answer(step, event.answerTo, { kind: "accepted", chains: started.map((chain) => chain.id), superseded });
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    answer(step, event.answerTo, { kind: "refused", code: error.code, message: error.message });
+  }
+}
+
+function cancel(step: Step, event: EventOf<"cancel-asked">): void {
+  const chain = step.draft.chain(event.chain);
+  const verdict = chain === undefined ? { jobs: [], tooLate: [] } : cancelChain(step, chain, "request", event.jobs);
+  answer(step, event.answerTo, {
+    kind: "cancelling",
+    chain: event.chain,
+    jobs: [...verdict.jobs],
+    tooLate: [...verdict.tooLate],
+  });
+}
+
+type FromAgent = EventOf<"job-claimed"> | EventOf<"flash-claimed"> | EventOf<"job-reported">;
+
+/** The job that an agent speaks of, if this attempt is still the one in its hands. */
+function currentJob(step: Step, event: FromAgent): { chain: Chain; job: Job } | undefined {
+  const chain = step.draft.chain(event.chain);
+  const job = chain === undefined ? undefined : jobOf(chain, event.job);
+  if (chain === undefined || job === undefined || isTerminal(job.state)) return undefined;
+  const isCurrent = job.assigned?.agent === event.agent && job.attempt === event.attempt;
+  return isCurrent ? { chain, job } : undefined;
+}
+
+function drop(step: Step, event: FromAgent, reason: string): void {
+  answer(step, event.answerTo, { v: 1, verdict: "drop", reason });
+}
+
+function go(step: Step, event: FromAgent): void {
+  answer(step, event.answerTo, { v: 1, verdict: "go" });
+}
+
+function claim(step: Step, event: EventOf<"job-claimed">): void {
+  const current = currentJob(step, event);
+  if (current === undefined) return drop(step, event, "the job is not assigned to this agent and attempt");
+  const { chain, job } = current;
+  if (job.state === "running" && job.assigned?.boot === event.boot) return go(step, event);
+  if (job.state !== "dispatched") return drop(step, event, `the job is ${job.state}`);
+  step.change(chain.id, job.name, {
+    state: "running",
+    startedAt: step.at,
+    assigned: { agent: event.agent, boot: event.boot },
+  });
+  return go(step, event);
+}
+
+function claimFlash(step: Step, event: EventOf<"flash-claimed">): void {
+  const current = currentJob(step, event);
+  if (current === undefined) return drop(step, event, "the job is not assigned to this agent and attempt");
+  const { chain, job } = current;
+  if (job.lane !== "upload" || job.mode === "probe") return drop(step, event, "this attempt may only ask the device");
+  if (job.state !== "running" || job.assigned?.boot !== event.boot) return drop(step, event, `the job is ${job.state}`);
+  if (job.flashClaim !== undefined) {
+    // The same attempt asks again because the answer was lost; any other one would flash a second time.
+    return job.flashClaim.attempt === event.attempt
+      ? go(step, event)
+      : drop(step, event, "an earlier attempt has flashed");
+  }
+  step.change(chain.id, "upload", { flashClaim: { attempt: event.attempt, at: step.at } });
+  return go(step, event);
+}
+
+function report(step: Step, event: EventOf<"job-reported">): void {
+  const current = currentJob(step, event);
+  if (current !== undefined && current.job.state !== "queued") {
+    settleAttempt(step, current.chain, claimedBefore(step, current.chain, current.job), event.result);
+  }
+  answer(step, event.answerTo, { v: 1, verdict: "noted" });
+}
+
+/** A report that overtakes the recorded claim proves that the attempt ran. */
+function claimedBefore(step: Step, chain: Chain, job: Job): Job {
+  if (job.state !== "dispatched") return job;
+  const record = step.change(chain.id, job.name, { state: "running", startedAt: step.at });
+  return jobOf(record, job.name) ?? job;
+}
+
+/** Only what is finished may go: a late word of an archiving never takes a live chain away. */
+function forget(step: Step, id: ChainId): void {
+  const chain = step.draft.chain(id);
+  if (chain !== undefined && isFinished(chain)) step.draft.removeChain(id);
+}
+
+function announce(step: Step, event: EventOf<"agent-announced">): void {
+  step.draft.setAgent({ announcement: event.announcement, seenAt: step.at });
+  reconcileAgent(step, event.announcement.agent);
+}

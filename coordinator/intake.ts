@@ -1,0 +1,42 @@
+/** Turns what agents say into events. What cannot be decoded is logged and left unanswered or refused. */
+import { decode } from "#protocol/envelope.ts";
+import { Ask, type AskAnswer } from "#protocol/messages.ts";
+import { agentOfAsk, askSubjects } from "#protocol/names.ts";
+import type { Log } from "#actor/log.ts";
+import type { Connection } from "#bus/connection.ts";
+import { type Call, serve } from "#bus/rpc.ts";
+import type { Answers } from "#coordinator/answers.ts";
+import type { FarmEvent } from "#coordinator/core/events.ts";
+
+const eventKind = { claim: "job-claimed", "flash-claim": "flash-claimed", report: "job-reported" } as const;
+
+/** Serves the claims and reports of all agents. `post` refuses when the mailbox is full; the agent then asks again. */
+export function serveAgents(
+  connection: Connection,
+  answers: Answers,
+  log: Log,
+  post: (event: FarmEvent) => boolean,
+): { stop(): void } {
+  return serve(connection, askSubjects, (call) => {
+    const event = eventOf(call, answers, log);
+    if (event !== undefined) post(event);
+  });
+}
+
+function eventOf(call: Call, answers: Answers, log: Log): FarmEvent | undefined {
+  const agent = agentOfAsk(call.subject);
+  const decoded = decode(Ask, call.bytes);
+  if (agent === undefined || !decoded.ok) {
+    log.warn(
+      { subject: call.subject, err: decoded.ok ? undefined : decoded.error },
+      "an agent's message cannot be decoded",
+    );
+    call.answer({ v: 1, verdict: "drop", reason: "the message cannot be decoded" } satisfies AskAnswer);
+    return undefined;
+  }
+  const { kind, boot, chain, job, attempt } = decoded.value;
+  const from = { agent, boot, chain, job, attempt, answerTo: answers.expect(call) };
+  return decoded.value.kind === "report"
+    ? { kind: "job-reported", result: decoded.value.result, ...from }
+    : { kind: eventKind[kind as "claim" | "flash-claim"], ...from };
+}

@@ -1,0 +1,129 @@
+/**
+ * Carries out effects after their commit. It makes no decisions.
+ *
+ * 1. A dispatch or an archiving that fails is only noted; `impliedEffects` asks for it again at the next beat.
+ * 2. A chain reaches the history before its live record may go.
+ */
+import type { DeviceRecord } from "#protocol/admin.ts";
+import { DeviceRecord as DeviceRecordSchema } from "#protocol/admin.ts";
+import { Chain, jobOf, withoutSecrets } from "#protocol/chain.ts";
+import type { ChainId, JobName } from "#protocol/ids.ts";
+import type { Dispatch } from "#protocol/messages.ts";
+import { buckets, configurationKey } from "#protocol/names.ts";
+import type { Log } from "#actor/log.ts";
+import { Bucket } from "#bus/bucket.ts";
+import type { Connection } from "#bus/connection.ts";
+import { publishDispatch, publishStop } from "#bus/lanes.ts";
+import type { Answers } from "#coordinator/answers.ts";
+import { manifestOf } from "#coordinator/core/chains.ts";
+import type { FarmEffect } from "#coordinator/core/effects.ts";
+import type { Farm } from "#coordinator/core/farm.ts";
+
+export class Interpreter {
+  readonly history: Bucket<typeof Chain>;
+  readonly devices: Bucket<typeof DeviceRecordSchema>;
+  readonly #connection: Connection;
+  readonly #answers: Answers;
+  readonly #log: Log;
+  readonly #onArchived: (chain: ChainId) => void;
+  readonly #archiving = new Set<ChainId>();
+  #hasFailed = false;
+
+  constructor(connection: Connection, answers: Answers, log: Log, onArchived: (chain: ChainId) => void) {
+    this.#connection = connection;
+    this.#answers = answers;
+    this.#log = log;
+    this.#onArchived = onArchived;
+    this.history = new Bucket(connection, buckets.history, Chain);
+    this.devices = new Bucket(connection, buckets.devices, DeviceRecordSchema);
+  }
+
+  /** True once after an effect could not be carried out. */
+  takeFailure(): boolean {
+    const failed = this.#hasFailed;
+    this.#hasFailed = false;
+    return failed;
+  }
+
+  run(farm: Farm, effects: readonly FarmEffect[]): void {
+    for (const effect of effects) {
+      switch (effect.kind) {
+        case "answer":
+          this.#answers.answer(effect.to, effect.body);
+          break;
+        case "dispatch":
+          this.#attempt(this.#dispatch(farm, effect), effect);
+          break;
+        case "stop":
+          publishStop(this.#connection, effect.agent, {
+            v: 1,
+            chain: effect.chain,
+            job: effect.job,
+            attempt: effect.attempt,
+          });
+          break;
+        case "archive":
+          this.#attempt(this.#archive(farm.chains.get(effect.chain)), effect);
+          break;
+      }
+    }
+  }
+
+  #attempt(work: Promise<void>, effect: FarmEffect): void {
+    work.catch((error: unknown) => {
+      this.#hasFailed = true;
+      this.#log.warn({ err: error, effect: effect.kind }, "an effect could not be carried out and is tried again");
+    });
+  }
+
+  async #dispatch(farm: Farm, effect: Extract<FarmEffect, { kind: "dispatch" }>): Promise<void> {
+    const chain = farm.chains.get(effect.chain);
+    const dispatch = chain === undefined ? undefined : dispatchOf(chain, effect.job, effect.attempt);
+    if (dispatch === undefined) return;
+    await publishDispatch(this.#connection, effect.agent, dispatch);
+  }
+
+  async #archive(chain: Chain | undefined): Promise<void> {
+    if (chain === undefined || this.#archiving.has(chain.id)) return;
+    this.#archiving.add(chain.id);
+    try {
+      await this.history.put(chain.id, withoutSecrets(chain));
+      const device = deviceRecordOf(chain);
+      if (device !== undefined) await this.devices.put(configurationKey(chain.configuration), device);
+      this.#onArchived(chain.id);
+    } finally {
+      this.#archiving.delete(chain.id);
+    }
+  }
+}
+
+/** The lane message of an assignment, or undefined when the record has moved on. */
+function dispatchOf(chain: Chain, name: JobName, attempt: number): Dispatch | undefined {
+  const job = jobOf(chain, name);
+  if (job === undefined || job.state !== "dispatched" || job.attempt !== attempt) return undefined;
+  const identity = { v: 1 as const, chain: chain.id, configuration: chain.configuration, attempt };
+  if (job.lane === "compile") return { ...identity, job: "compile", spec: job.spec };
+  const manifest = manifestOf(chain);
+  if (manifest === undefined) return undefined;
+  return { ...identity, job: "upload", mode: job.mode, target: job.spec.target, manifest };
+}
+
+/** What the farm now knows of the chain's device; nothing for a chain that never came to its upload. */
+function deviceRecordOf(chain: Chain): DeviceRecord | undefined {
+  const upload = chain.upload;
+  if (upload === undefined || upload.startedAt === undefined || upload.endedAt === undefined) return undefined;
+  const { host, port } = upload.spec.target;
+  const common = {
+    v: 1 as const,
+    configuration: chain.configuration,
+    chain: chain.id,
+    at: upload.endedAt,
+    state: upload.state,
+    address: `${host}:${port}`,
+  };
+  if (upload.outcome?.kind !== "flashed") return common;
+  const { level, report } = upload.outcome;
+  if (report === undefined) return { ...common, level };
+  const { compilationTime: build, mac, esphomeVersion } = report;
+  return { ...common, level, build, mac, esphomeVersion };
+}

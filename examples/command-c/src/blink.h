@@ -1,0 +1,1 @@
+#define BLINKS 3

@@ -1,0 +1,90 @@
+/**
+ * Every subject, stream, consumer and bucket of the farm. Built and parsed here and nowhere else. Names that users choose
+ * (configurations) never become subject tokens; agents and chains have names that are safe as one token by their schemas.
+ */
+import { AgentId, type ChainId, type Configuration, type Digest, type JobName } from "#protocol/ids.ts";
+import type { Lane } from "#protocol/job.ts";
+
+export const streams = { lanes: "FY_LANES", logs: "FY_LOGS" } as const;
+
+export const buckets = {
+  chains: "fy_chains",
+  history: "fy_history",
+  devices: "fy_devices",
+  presence: "fy_presence",
+} as const;
+
+export const objectStores = { bundles: "fy_bundles", artifacts: "fy_artifacts" } as const;
+
+/** A key-value bucket is a stream of this name over the subjects `$KV.<bucket>.>` (NATS ADR-8). */
+export function bucketStream(bucket: string): string {
+  return `KV_${bucket}`;
+}
+
+export function keySubject(bucket: string, key: string): string {
+  return `$KV.${bucket}.${key}`;
+}
+
+/** Jobs addressed to one agent; one lane is one subject space. */
+export function laneSubject(lane: Lane, agent: AgentId): string {
+  return `fy.${lane}.${agent}`;
+}
+
+export const laneSubjects = ["fy.compile.*", "fy.upload.*"] as const;
+
+/** The durable consumer by which an agent pulls its lane. */
+export function laneConsumer(lane: Lane, agent: AgentId): string {
+  return `${lane}-${agent}`;
+}
+
+/** Message id of a dispatch: the same assignment published twice is one message. */
+export function dispatchId(chain: ChainId, job: JobName, attempt: number): string {
+  return `${chain}.${job}.${attempt}`;
+}
+
+/** Claims and reports of an agent: requests that the active coordinator answers after its commit. */
+export function askSubject(agent: AgentId): string {
+  return `fy.ask.${agent}`;
+}
+export const askSubjects = "fy.ask.*";
+
+/** Stop orders to an agent. */
+export function stopSubject(agent: AgentId): string {
+  return `fy.stop.${agent}`;
+}
+
+/** Progress of a job, never stored. */
+export function progressSubject(chain: ChainId, job: JobName): string {
+  return `fy.progress.${chain}.${job}`;
+}
+export const progressSubjects = "fy.progress.>";
+
+/** Log chunks of a job. */
+export function logSubject(chain: ChainId, job: JobName): string {
+  return `fy.log.${chain}.${job}`;
+}
+export const logSubjects = "fy.log.>";
+
+export const adminSubject = "fy.admin";
+
+export function presenceKey(agent: AgentId): string {
+  return agent;
+}
+
+/** The agent of an ask subject, or undefined when the token is not an agent's name. */
+export function agentOfAsk(subject: string): AgentId | undefined {
+  const parsed = AgentId.safeParse(subject.split(".")[2]);
+  return parsed.success ? parsed.data : undefined;
+}
+
+/** Configurations are free text; their key in a bucket is the text in unpadded base64url. */
+export function configurationKey(configuration: Configuration): string {
+  return btoa(String.fromCharCode(...new TextEncoder().encode(configuration)))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
+}
+
+export function objectName(digest: Digest): string {
+  return digest;
+}

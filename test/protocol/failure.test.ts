@@ -1,0 +1,111 @@
+/** Failures: each has its sentence, its retry class, and its word on what became of the device. */
+import { describe, expect, test } from "vitest";
+import { describeFailure, Effect, effectOf, Failure, retryOf, tailOf } from "#protocol/failure.ts";
+
+const address = "10.0.0.7:3232";
+
+/** One of every kind; the type makes sure that none is missing. */
+const examples: { readonly [K in Failure["kind"]]: Extract<Failure, { kind: K }> } = {
+  "config-invalid": { kind: "config-invalid", exitCode: 2, tail: ["Failed config", "  esphome: required"] },
+  "compiler-exit": { kind: "compiler-exit", exitCode: 1, tail: ["error: expected ';'"] },
+  "toolchain-missing": { kind: "toolchain-missing", missing: "g++", detail: "no such file" },
+  "version-unknown": {
+    kind: "version-unknown",
+    tool: "esphome",
+    version: "2031.1.0",
+    detail: "no matching distribution",
+  },
+  "bundle-refused": { kind: "bundle-refused", reason: "it names a file outside of itself: ../secrets.yaml" },
+  "artifact-missing": { kind: "artifact-missing", detail: "no file matches build/*.bin" },
+  "artifact-mismatch": { kind: "artifact-mismatch", wanted: "aa11", found: "bb22" },
+  "disk-full": { kind: "disk-full", path: "/var/lib/flashyard" },
+  deadline: { kind: "deadline", limit: "silence", limitMs: 600_000, effect: "none" },
+  "agent-lost": { kind: "agent-lost", agent: "pi-4", effect: "uncertain" },
+  "device-unreachable": { kind: "device-unreachable", address, detail: "connection refused" },
+  "upload-interrupted": {
+    kind: "upload-interrupted",
+    address,
+    phase: "sending",
+    effect: "partial",
+    sentBytes: 8_192,
+    totalBytes: 500_000,
+    detail: "connection reset",
+  },
+  "auth-rejected": { kind: "auth-rejected", address, detail: "0x82" },
+  "device-refused": {
+    kind: "device-refused",
+    address,
+    code: 0x8b,
+    meaning: "too little space",
+    phase: "preparing",
+    effect: "none",
+  },
+  protocol: { kind: "protocol", address, phase: "negotiating", detail: "0x7F instead of 0x00", effect: "none" },
+  "encryption-required": { kind: "encryption-required", address, detail: "no key was given" },
+  "wrong-device": { kind: "wrong-device", address, wanted: "kitchen", found: "cellar" },
+  "not-running": { kind: "not-running", address, wanted: "Oct 14 2026, 10:00:00", found: "Oct 13 2026, 09:00:00" },
+  "not-verified": { kind: "not-verified", address, detail: "its API is encrypted", effect: "committed" },
+  "image-unsuitable": { kind: "image-unsuitable", detail: "it has no image for an upload over the air" },
+  internal: { kind: "internal", detail: "no such thing" },
+};
+const all = Object.values(examples);
+
+test("every kind has its sentence", () => {
+  expect(Object.fromEntries(all.map((failure) => [failure.kind, describeFailure(failure)]))).toMatchSnapshot();
+});
+
+test("a sentence is one line and holds every offending value", () => {
+  for (const failure of all) {
+    const sentence = describeFailure(failure);
+    expect(sentence).not.toMatch(/\n|undefined|\[object|NaN/);
+    const hidden = new Set(["kind", "tail", "effect", "code", "limit", "limitMs", "phase"]);
+    for (const [field, value] of Object.entries(failure)) {
+      if (!hidden.has(field)) expect(sentence).toContain(String(value));
+    }
+  }
+});
+
+test("every effect and both limits have their own words", () => {
+  const sentences = Effect.options.map((effect) => describeFailure({ ...examples["agent-lost"], effect }));
+  expect(sentences).toMatchSnapshot();
+  expect(new Set(sentences).size).toBe(Effect.options.length);
+  expect(describeFailure({ kind: "deadline", limit: "total", limitMs: 3_600_000, effect: "partial" })).toBe(
+    "not done after 3600 s; the device holds a partial image and needs another flash",
+  );
+});
+
+describe("whether trying again helps", () => {
+  test("is said for every kind", () => {
+    expect(Object.fromEntries(all.map((failure) => [failure.kind, retryOf(failure)]))).toMatchSnapshot();
+  });
+
+  test("is always no when the device may have been touched", () => {
+    for (const failure of all) {
+      if (!("effect" in failure)) continue;
+      for (const effect of Effect.options) {
+        if (effect !== "none") expect(retryOf({ ...failure, effect } as Failure)).toBe("never");
+      }
+    }
+  });
+
+  test("depends on the effect where the cause is the connection or the agent", () => {
+    expect(retryOf({ ...examples["agent-lost"], effect: "none" })).toBe("elsewhere");
+    expect(retryOf({ ...examples["upload-interrupted"], effect: "none" })).toBe("later");
+  });
+});
+
+test("what became of the device is its own word, nothing for what comes before the first byte, and taken for a wrong build", () => {
+  expect(effectOf(examples["upload-interrupted"])).toBe("partial");
+  expect(effectOf(examples["wrong-device"])).toBe("none");
+  expect(effectOf(examples["compiler-exit"])).toBe("none");
+  expect(effectOf(examples["not-running"])).toBe("committed");
+});
+
+test("a tool's last lines are there where there is a tool", () => {
+  expect(tailOf(examples["compiler-exit"])).toEqual(["error: expected ';'"]);
+  expect(tailOf(examples["disk-full"])).toEqual([]);
+});
+
+test("every example is a failure by its own schema", () => {
+  for (const failure of all) expect(Failure.parse(failure)).toEqual(failure);
+});

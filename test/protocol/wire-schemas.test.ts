@@ -1,0 +1,78 @@
+/**
+ * Everything that goes over the wire or into a bucket, as JSON schema, kept as a snapshot. A change here is a change for
+ * messages under way and for records on disk: an older one must still be read. Accept it with `npx vitest run -u` after that
+ * has been thought of.
+ */
+import { expect, test } from "vitest";
+import { z } from "zod";
+import * as admin from "#protocol/admin.ts";
+import * as agent from "#protocol/agent.ts";
+import * as artifact from "#protocol/artifact.ts";
+import * as chain from "#protocol/chain.ts";
+import * as failure from "#protocol/failure.ts";
+import * as ids from "#protocol/ids.ts";
+import * as job from "#protocol/job.ts";
+import * as messages from "#protocol/messages.ts";
+
+const rooms = { admin, agent, artifact, chain, failure, ids, job, messages };
+
+/** Every exported schema, so that a new message cannot be forgotten here. */
+const schemas = Object.entries(rooms).flatMap(([room, exported]) =>
+  Object.entries(exported)
+    .filter((entry): entry is [string, z.ZodType] => entry[1] instanceof z.ZodType)
+    .map(([name, schema]) => [`${room}.${name}`, schema] as const),
+);
+
+/** Each schema with references to the others by name, so that a change shows in one place. */
+const registry = z.registry<{ id: string }>();
+for (const [name, schema] of schemas) if (!registry.has(schema)) registry.add(schema, { id: name });
+const json = z.toJSONSchema(registry, { io: "input", uri: (id) => id }).schemas;
+
+test("there are as many schemas as the protocol has words", () => {
+  expect(schemas.length).toBeGreaterThan(30);
+});
+
+test.each(Object.keys(json))("%s is as it was", (name) => {
+  const { $id: _id, $schema: _schema, ...schema } = json[name]!;
+  expect(schema).toMatchSnapshot();
+});
+
+test("every message carries its version", () => {
+  const versioned = [
+    messages.CompileDispatch,
+    messages.UploadDispatch,
+    messages.StopOrder,
+    messages.AskAnswer,
+    messages.Progress,
+  ];
+  for (const schema of [...versioned, agent.Announcement, chain.Chain, admin.DeviceRecord, artifact.ArtifactManifest]) {
+    expect(schema.shape.v.safeParse(1).success).toBe(true);
+    expect(schema.shape.v.safeParse(2).success).toBe(false);
+  }
+  for (const union of [messages.Ask, admin.AdminRequest]) {
+    for (const option of union.options) expect(option.shape.v.safeParse(2).success).toBe(false);
+  }
+});
+
+test("a chain that is shown has no secrets left", () => {
+  const target = job.OtaTarget.parse({
+    kind: "ota",
+    host: "kitchen.local",
+    port: 3232,
+    name: "kitchen",
+    password: "hunter2",
+    api: { port: 6053, encryptionKey: "c2VjcmV0" },
+  });
+  const record = chain.Chain.parse({
+    v: 1,
+    id: "0000000000000000",
+    kind: "upload",
+    configuration: "kitchen",
+    createdAt: 0,
+    upload: { lane: "upload", name: "upload", spec: { target }, state: "held", attempt: 0 },
+  });
+  const shown = JSON.stringify(chain.withoutSecrets(record));
+  expect(shown).not.toMatch(/hunter2|c2VjcmV0|password|encryptionKey/);
+  expect(shown).toContain('"port":6053');
+  expect(chain.withoutSecrets({ ...record, upload: undefined } as never)).not.toHaveProperty("upload.spec");
+});

@@ -1,0 +1,207 @@
+/**
+ * An agent's machine: the production `LaneWorker` in a process that can be killed, paused and cut off, with a disk for
+ * unreported results that survives it.
+ *
+ * 1. Every start is a new boot; nothing of the old process goes on.
+ * 2. What was on the disk before a kill is there after it.
+ */
+import { LaneWorker, type Delivery, type JobHandler, type LaneSource, type Link } from "#actor/lane-worker.ts";
+import { silentLog } from "#actor/log.ts";
+import type { ResultSpool, SpooledResult } from "#actor/result-spool.ts";
+import type { Announcement } from "#protocol/agent.ts";
+import { UnavailableError } from "#protocol/errors.ts";
+import { AgentId, type BootId } from "#protocol/ids.ts";
+import type { Lane } from "#protocol/job.ts";
+import type { Ask, AskAnswer, Dispatch, StopOrder } from "#protocol/messages.ts";
+import { SimulatedProcess } from "#test/simulation/simulated-process.ts";
+import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
+
+/** As in `bus/farm-client.ts`. */
+const askTimeoutMs = 2_000;
+const pingTimeoutMs = 1_000;
+
+/** The coordinator as an agent reaches it; whoever is active at the moment a message arrives. */
+export interface CoordinatorPort {
+  ask(agent: string, ask: Ask, answer: (body: AskAnswer) => void): void;
+}
+
+export interface SimulatedAgentOptions {
+  readonly name: string;
+  readonly lane: Lane;
+  readonly slots: number;
+  /** How far this machine's wall clock is from the true time. */
+  readonly skewMs: number;
+  readonly makeHandler: (process: SimulatedProcess) => JobHandler;
+  readonly coordinator: () => CoordinatorPort | undefined;
+  /** Everybody who listens to the statements of agents. */
+  readonly hear: (announcement: Announcement) => void;
+}
+
+export class SimulatedAgent {
+  readonly name: string;
+  readonly lane: Lane;
+  /** Set for an agent that will not come back. */
+  isGoneForGood = false;
+  readonly #world: SimulatedWorld;
+  readonly #options: SimulatedAgentOptions;
+  readonly #disk = new Map<string, SpooledResult>();
+  #process: SimulatedProcess | undefined;
+  #worker: LaneWorker | undefined;
+  #onStop: ((order: StopOrder) => void) | undefined;
+  #boots = 0;
+
+  constructor(world: SimulatedWorld, options: SimulatedAgentOptions) {
+    this.#world = world;
+    this.#options = options;
+    this.name = options.name;
+    this.lane = options.lane;
+  }
+
+  get isRunning(): boolean {
+    return this.#process?.isAlive === true;
+  }
+
+  start(): void {
+    if (this.isRunning || this.isGoneForGood) return;
+    const { time } = this.#world;
+    const { name, lane, slots, skewMs, makeHandler } = this.#options;
+    this.#boots += 1;
+    const boot = `${name.replaceAll("-", "")}boot${this.#boots}` as BootId;
+    this.#world.trace(`${name} starts as ${boot}`);
+    const process = new SimulatedProcess(time, name, () => this.#world.wallClock() + skewMs);
+    this.#process = process;
+    const worker = new LaneWorker({
+      identity: {
+        agent: AgentId.parse(name),
+        boot,
+        lane,
+        slots,
+        version: "0.1.0",
+        host: name,
+        pid: this.#boots,
+        ...(lane === "compile" ? { compile: anyCompile } : {}),
+      },
+      source: this.#source(process, slots),
+      link: this.#link(process),
+      handler: makeHandler(process),
+      spool: this.#spool(process),
+      clock: process.clock,
+      log: silentLog,
+    });
+    this.#worker = worker;
+    void worker.start();
+  }
+
+  kill(): void {
+    if (this.isRunning) this.#world.trace(`${this.name} is killed`);
+    this.#onStop = undefined;
+    this.#process?.kill();
+  }
+
+  pause(ms: number): void {
+    this.#process?.pauseFor(ms);
+  }
+
+  /** Ends as a service does that is told to stop: no more work, flashes finished, then the process exits. */
+  async shutDown(): Promise<void> {
+    const process = this.#process;
+    if (process?.isAlive !== true) return;
+    this.#world.trace(`${this.name} is shut down`);
+    await this.#worker?.stop();
+    if (process === this.#process) this.kill();
+  }
+
+  /** A stop order on its way to whatever process runs when it arrives. */
+  order(order: StopOrder): void {
+    this.#world.network.send("coordinator", this.name, () => this.#process?.deliver(() => this.#onStop?.(order)));
+  }
+
+  #source(process: SimulatedProcess, slots: number): LaneSource {
+    const { server } = this.#world;
+    const waiting: Delivery[] = [];
+    let wake: (() => void) | undefined;
+    return {
+      async *pull(signal) {
+        signal.addEventListener("abort", () => wake?.());
+        server.consume(process.name, slots, (dispatch: Dispatch, done) => {
+          process.deliver(() => {
+            waiting.push({ dispatch, done });
+            wake?.();
+          });
+        });
+        while (!signal.aborted) {
+          const next = waiting.shift();
+          if (next !== undefined) yield next;
+          else
+            await new Promise<void>((resolve) => {
+              wake = resolve;
+            });
+        }
+      },
+      onStop: (handle) => {
+        this.#onStop = handle;
+        return {
+          stop: () => {
+            this.#onStop = undefined;
+          },
+        };
+      },
+    };
+  }
+
+  #link(process: SimulatedProcess): Link {
+    const { network, server } = this.#world;
+    const { name, coordinator, hear } = this.#options;
+    return {
+      ask: (ask) =>
+        new Promise((resolve, reject) => {
+          const cancel = process.after(askTimeoutMs, () =>
+            reject(new UnavailableError("no-answer", `${ask.kind} was not answered`)),
+          );
+          network.send(name, "coordinator", () =>
+            coordinator()?.ask(name, ask, (body) =>
+              network.send("coordinator", name, () =>
+                process.deliver(() => {
+                  cancel();
+                  resolve(body);
+                }),
+              ),
+            ),
+          );
+        }),
+      // In the order of the agent's statements, across its boots: the server stores them before the next boot can speak.
+      announce: (announcement) => {
+        network.sendInOrder(`presence ${name}`, name, "server", () => {
+          server.state(announcement);
+          network.sendInOrder(`watch ${name}`, "server", "coordinator", () => hear(announcement));
+        });
+      },
+      ping: () =>
+        new Promise((resolve, reject) => {
+          if (!network.isCut(name)) process.after(1, () => resolve(undefined));
+          else
+            process.after(pingTimeoutMs, () => reject(new UnavailableError("no-answer", "the server does not answer")));
+        }),
+    };
+  }
+
+  #spool(process: SimulatedProcess): ResultSpool {
+    const keyOf = ({ chain, job, attempt }: SpooledResult) => `${chain}.${job}.${attempt}`;
+    const disk = this.#disk;
+    const inAMoment = <T>(work: () => T) =>
+      new Promise<T>((resolve) => {
+        process.after(1, () => resolve(work()));
+      });
+    return {
+      write: (entry) =>
+        inAMoment(() => {
+          this.#world.watcher.ended(this.name, entry, entry.result);
+          disk.set(keyOf(entry), entry);
+        }),
+      remove: (entry) => inAMoment(() => void disk.delete(keyOf(entry))),
+      all: () => inAMoment(() => [...disk.values()]),
+    };
+  }
+}
+
+const anyCompile = { esphomeVersions: [], makesEnvironments: true, pythons: [], cpus: 2, memoryBytes: 1 };

@@ -1,0 +1,143 @@
+/** Asking a device what it runs, and everything else that may answer at its port. */
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { assert, asyncProperty, nat, property, string, uint8Array } from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { DeviceReport, OtaTarget } from "#protocol/job.ts";
+import { type ApiMode, SimulatedApi } from "#test/fixtures/native-api.ts";
+import { startFullHouse } from "#test/fixtures/full-house.ts";
+import { askDevice } from "#upload-agent/native-api.ts";
+import { delimitedFields, encodeNumber, encodeText, encodeVarint } from "#upload-agent/protobuf.ts";
+
+const report: DeviceReport = {
+  name: "lamp",
+  mac: "02:00:00:00:00:01",
+  compilationTime: "2026-10-01 12:01:00 +0000",
+  esphomeVersion: "2026.10.0",
+};
+
+const targetAt = (port: number, over: Partial<OtaTarget> = {}): OtaTarget => ({
+  kind: "ota",
+  host: "127.0.0.1",
+  port: 3232,
+  encrypted: false,
+  name: "lamp",
+  api: { port },
+  ...over,
+});
+
+const ask = (target: OtaTarget, timeoutMs = 5_000, signal = new AbortController().signal) =>
+  askDevice(target, { signal, timeoutMs });
+
+async function askMode(mode: ApiMode, said: DeviceReport | undefined = report, timeoutMs = 5_000) {
+  await using api = new SimulatedApi(() => said, mode);
+  return await ask(targetAt(await api.listen()), timeoutMs);
+}
+
+describe("a device that is asked", () => {
+  it("says what it runs", async () => {
+    expect(await askMode("plain")).toEqual({ kind: "answered", report });
+  });
+
+  it("is understood when it talks of other things first and one byte at a time", async () => {
+    expect(await askMode("chatty")).toEqual({ kind: "answered", report });
+  });
+
+  it("is told to be encrypted when it answers so", async () => {
+    expect(await askMode("encrypted")).toEqual({ kind: "encrypted" });
+  });
+
+  it("is not asked in plaintext when its configuration has a key", async () => {
+    await using api = new SimulatedApi(() => report);
+    const target = targetAt(0, { api: { port: await api.listen(), encryptionKey: "x" } });
+    expect(await ask(target)).toEqual({ kind: "encrypted" });
+    expect(api.asked).toBe(0);
+  });
+
+  it("has no API when its configuration names none", async () => {
+    const { api: _none, ...target } = targetAt(1);
+    expect(await ask(target)).toEqual({ kind: "no-api" });
+  });
+
+  it.each(["closing", "huge", "endless-length", "malformed", "http", "pinging"] as const)(
+    "counts as unreachable when what answers is broken (%s)",
+    async (mode) => {
+      expect(await askMode(mode)).toMatchObject({ kind: "unreachable", detail: expect.stringMatching(/./) });
+    },
+  );
+
+  it("counts as unreachable when it does not answer in time", async () => {
+    expect(await askMode("silent", report, 100)).toEqual({
+      kind: "unreachable",
+      detail: "the device did not answer in time",
+    });
+  });
+
+  it("counts as unreachable when it has no name", async () => {
+    expect(await askMode("plain", { ...report, name: "" })).toMatchObject({ kind: "unreachable" });
+  });
+
+  it("is given up at once when the caller does not want to know any more", async () => {
+    await using house = await startFullHouse();
+    const cancel = new AbortController();
+    const asking = ask(targetAt(house.port), 5_000, cancel.signal);
+    cancel.abort();
+    expect(await asking).toMatchObject({ kind: "unreachable" });
+  });
+
+  it("cannot rearrange a terminal with what it says", async () => {
+    const hostile = {
+      ...report,
+      name: "la\u001b[2Jmp\r\n\u202e",
+      esphomeVersion: `1${"\u0000".repeat(50)}${"9".repeat(500)}`,
+    };
+    const answered = await askMode("plain", hostile);
+    expect(answered).toMatchObject({ kind: "answered", report: { name: "la[2Jmp" } });
+    expect(answered.kind === "answered" && answered.report.esphomeVersion.length).toBeLessThanOrEqual(120);
+  });
+
+  it("survives whatever answers there", async () => {
+    await assert(
+      asyncProperty(uint8Array({ maxLength: 200 }), async (bytes) => {
+        const server = createServer((socket) => {
+          socket.on("error", () => {});
+          socket.end(bytes);
+        });
+        server.listen(0, "127.0.0.1");
+        await once(server, "listening");
+        const answered = await ask(targetAt((server.address() as { port: number }).port), 1_000);
+        server.close();
+        expect(["unreachable", "encrypted"]).toContain(answered.kind);
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe("a message in protocol buffers", () => {
+  it("is read as it was written", () => {
+    assert(
+      property(string(), nat(2 ** 28 - 1), string(), (first, number, second) => {
+        const message = Buffer.concat([encodeText(2, first), encodeNumber(3, number), encodeText(300, second)]);
+        const fields = delimitedFields(message);
+        expect(Buffer.from(fields!.get(2)!).toString()).toBe(Buffer.from(first).toString());
+        expect(Buffer.from(fields!.get(300)!).toString()).toBe(Buffer.from(second).toString());
+      }),
+    );
+  });
+
+  it("of any bytes is read or refused, and never read beyond its end", () => {
+    assert(
+      property(uint8Array({ maxLength: 300 }), (bytes) => {
+        for (const field of delimitedFields(bytes)?.values() ?? []) expect(field.length).toBeLessThan(bytes.length);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  it("writes numbers as the specification has it", () => {
+    expect([...encodeVarint(0)]).toEqual([0]);
+    expect([...encodeVarint(300)]).toEqual([0xac, 0x02]);
+    expect([...encodeVarint(2 ** 31 - 1)]).toEqual([0xff, 0xff, 0xff, 0xff, 0x07]);
+  });
+});

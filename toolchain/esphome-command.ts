@@ -1,0 +1,77 @@
+/** Running one ESPHome command to its end, with its output read and its failures classified. */
+import type { GroupLedger } from "#actor/process-group.ts";
+import { runProcess, type ProcessEnd } from "#actor/subprocess.ts";
+import type { Failure } from "#protocol/failure.ts";
+import { abortedStop, failed, type Attempt } from "#toolchain/attempt.ts";
+import type { EsphomeEnvironment } from "#toolchain/esphome-environment.ts";
+import { endOfProcess } from "#toolchain/process-end.ts";
+import { esphomeFailure, ToolOutput } from "#toolchain/tool-output.ts";
+
+export interface EsphomeCommand {
+  readonly env: EsphomeEnvironment;
+  /** Arguments after `esphome`. */
+  readonly args: readonly string[];
+  /** Where it runs, and what a full disk is reported for. */
+  readonly folder: string;
+  readonly silenceMs: number;
+  readonly totalMs: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly ledger?: GroupLedger | undefined;
+  /** Cleaned lines of both streams; not called for the standard output when `keepsStdout`. */
+  readonly onLine?: ((line: string) => void) | undefined;
+  /** The standard output is the answer and holds secrets: it is returned and goes nowhere else when the command succeeds. */
+  readonly keepsStdout?: boolean;
+}
+
+/** Failures: those of `esphomeFailure`, `deadline`, `toolchain-missing` when it cannot be started. */
+export async function runEsphome(command: EsphomeCommand): Promise<Attempt<{ readonly stdout: string }>> {
+  const output = new ToolOutput();
+  const stdout: Buffer[] = [];
+  const result = await runProcess({
+    argv: [command.env.esphome, ...command.args],
+    cwd: command.folder,
+    env: command.env.variables,
+    silenceMs: command.silenceMs,
+    totalMs: command.totalMs,
+    onLine: (line, stream) => {
+      const shown = output.push(line);
+      if (command.keepsStdout !== true || stream === "stderr") command.onLine?.(shown);
+    },
+    onBytes: (chunk, stream) => {
+      if (command.keepsStdout === true && stream === "stdout") stdout.push(chunk);
+    },
+    ...(command.signal === undefined ? {} : { signal: command.signal }),
+    ...(command.ledger === undefined ? {} : { ledger: command.ledger }),
+  });
+  if (!result.allGone) {
+    return failed({ kind: "internal", detail: `esphome ${command.args[0] ?? ""}: a process of it survived SIGKILL` });
+  }
+  if (result.end.kind === "exited") {
+    if (result.end.exitCode === 0) return { ok: true, stdout: Buffer.concat(stdout).toString("utf8") };
+    return failed(esphomeFailure(result.end.exitCode, output, command.folder));
+  }
+  if (result.end.kind === "aborted") return abortedStop;
+  return failed(failureOfEnd(result.end, endOfProcess(result), `ESPHome ${command.env.version}`, output.tail()));
+}
+
+/** The failure of a tool that neither exited by itself nor was called off. */
+export function failureOfEnd(
+  end: Exclude<ProcessEnd, { kind: "exited" | "aborted" }>,
+  detail: string,
+  tool: string,
+  tail: readonly string[],
+): Failure {
+  switch (end.kind) {
+    case "deadline":
+      return { kind: "deadline", limit: end.limit, limitMs: end.limitMs, effect: "none" };
+    case "not-started":
+      return { kind: "toolchain-missing", missing: tool, detail };
+    case "signalled":
+      // The kernel's out-of-memory killer, mostly. 128 + n is how a shell would report it; the line says which signal.
+      return {
+        kind: "compiler-exit",
+        exitCode: 128,
+        tail: [...tail.slice(-39), `${tool} was killed by ${end.signal}`],
+      };
+  }
+}

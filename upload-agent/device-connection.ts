@@ -1,0 +1,216 @@
+/**
+ * One TCP connection to a device: exact reads, and an end that says how it came.
+ *
+ * 1. What the device sent is read before the end of the connection is reported, also when the end shows first as a failed
+ *    write and when this process slept through the arrival.
+ * 2. Every wait ends: by bytes, by the end of the connection, by its limit or by `cut`.
+ * 3. Bytes nobody reads are bounded; a device that sends more is cut off.
+ * 4. One reader or writer at a time.
+ */
+import { lookup } from "node:dns/promises";
+import { isIP, Socket } from "node:net";
+import { InvariantError, messageOf } from "#protocol/errors.ts";
+
+/** How a connection ended, or why waiting on it did. */
+export type Ending =
+  | { readonly kind: "closed" }
+  | { readonly kind: "broken"; readonly detail: string }
+  | { readonly kind: "silent"; readonly limitMs: number }
+  | { readonly kind: "flooded"; readonly unreadBytes: number }
+  | { readonly kind: "cut" };
+
+export interface NotConnected {
+  readonly kind: "not-connected";
+  readonly detail: string;
+}
+
+export interface ConnectionLimits {
+  readonly connectMs: number;
+  /** Invariant 3. */
+  readonly unreadBytesMax: number;
+  /** How long a last word of the device is awaited after a write failed. */
+  readonly lastWordMs: number;
+}
+
+/** Survives a failed write, where Node's own socket would throw away what the device sent before it hung up (invariant 1). */
+class PatientSocket extends Socket {
+  override destroy(error?: NodeJS.ErrnoException): this {
+    return error?.syscall === "write" ? this : super.destroy(error);
+  }
+}
+
+/** The host's addresses in the order of the system's resolver, without repetitions. */
+export async function resolveHost(
+  host: string,
+  options: { readonly withinMs: number; readonly signal: AbortSignal },
+): Promise<readonly string[] | NotConnected> {
+  if (options.signal.aborted) return { kind: "not-connected", detail: "cancelled" };
+  if (isIP(host) !== 0) return [host];
+  const givenUp = Promise.withResolvers<NotConnected>();
+  const giveUp = (detail: string) => givenUp.resolve({ kind: "not-connected", detail });
+  const timer = setTimeout(
+    () => giveUp(`${host} was not resolved within ${options.withinMs / 1000} s`),
+    options.withinMs,
+  );
+  const onAbort = () => giveUp("cancelled");
+  options.signal.addEventListener("abort", onAbort, { once: true });
+  const found = lookup(host, { all: true }).then(
+    (entries) => [...new Set(entries.map((entry) => entry.address))],
+    (error: unknown): NotConnected => ({ kind: "not-connected", detail: messageOf(error) }),
+  );
+  try {
+    return await Promise.race([found, givenUp.promise]);
+  } finally {
+    clearTimeout(timer);
+    options.signal.removeEventListener("abort", onAbort);
+  }
+}
+
+export class DeviceConnection implements Disposable {
+  readonly #socket: PatientSocket;
+  readonly #limits: ConnectionLimits;
+  #unread: Buffer = Buffer.alloc(0);
+  #ending: Ending | undefined;
+  #wake: (() => void) | undefined;
+
+  private constructor(limits: ConnectionLimits) {
+    this.#limits = limits;
+    this.#socket = new PatientSocket({
+      // A device that ends its side may still be told something; this side ends when the session says so.
+      allowHalfOpen: true,
+      onread: {
+        buffer: Buffer.alloc(4096),
+        callback: (count, buffer) => this.#take(Buffer.from(buffer.subarray(0, count))),
+      },
+    });
+    this.#socket.once("end", () => this.#end({ kind: "closed" }));
+    this.#socket.on("error", (error) => this.#end({ kind: "broken", detail: messageOf(error) }));
+    this.#socket.once("close", () => this.#end({ kind: "closed" }));
+  }
+
+  /** Connects to one address. Nothing is sent. */
+  static async open(
+    address: string,
+    port: number,
+    options: ConnectionLimits & { readonly signal: AbortSignal },
+  ): Promise<DeviceConnection | NotConnected> {
+    if (options.signal.aborted) return { kind: "not-connected", detail: "cancelled" };
+    const connection = new DeviceConnection(options);
+    const onAbort = () => connection.cut();
+    options.signal.addEventListener("abort", onAbort, { once: true });
+    connection.#socket.once("connect", () => connection.#wake?.());
+    connection.#socket.setNoDelay(true);
+    connection.#socket.connect({ host: address, port });
+    const inTime = await connection.#until(() => !connection.#socket.connecting, options.connectMs);
+    options.signal.removeEventListener("abort", onAbort);
+    const ending = connection.#ending;
+    if (inTime && ending === undefined) return connection;
+    connection[Symbol.dispose]();
+    if (ending === undefined) return { kind: "not-connected", detail: `no answer for ${options.connectMs / 1000} s` };
+    return { kind: "not-connected", detail: ending.kind === "broken" ? ending.detail : "cancelled" };
+  }
+
+  /** How the connection ended; `undefined` while it stands. Bytes may still be left to read. */
+  get ending(): Ending | undefined {
+    return this.#ending;
+  }
+
+  /** The next byte that was received and not read, without taking it. */
+  get nextByte(): number | undefined {
+    return this.#unread[0];
+  }
+
+  /** Exactly `count` bytes. What arrived before the connection ended is still given (invariant 1). */
+  async read(count: number, withinMs: number): Promise<Uint8Array | Ending> {
+    const inTime = await this.#until(() => this.#unread.length >= count, withinMs);
+    if (this.#unread.length < count) return inTime ? this.#endingNow() : { kind: "silent", limitMs: withinMs };
+    const bytes = this.#unread.subarray(0, count);
+    this.#unread = this.#unread.subarray(count);
+    return bytes;
+  }
+
+  /**
+   * Hands bytes to the kernel and waits until it has taken them all; it may hold megabytes that the device has not seen.
+   * After a failed write the device's last word, if there is any, is there as `nextByte`.
+   */
+  async write(bytes: Uint8Array, withinMs: number): Promise<Ending | undefined> {
+    if (this.#ending !== undefined) return this.#ending;
+    const written: { done: boolean; error?: Error } = { done: false };
+    this.#socket.write(bytes, (error) => {
+      written.done = true;
+      if (error instanceof Error) written.error = error;
+      this.#wake?.();
+    });
+    const inTime = await this.#until(() => written.done, withinMs);
+    if (!inTime) return { kind: "silent", limitMs: withinMs };
+    if (!written.done) return this.#endingNow();
+    if (written.error === undefined) return undefined;
+    await this.#until(() => this.#unread.length > 0, this.#limits.lastWordMs);
+    this.#end({ kind: "broken", detail: messageOf(written.error) });
+    return this.#endingNow();
+  }
+
+  /** Breaks the connection at once and throws away what the kernel has not sent yet. */
+  cut(): void {
+    this.#end({ kind: "cut" });
+    if (this.#socket.connecting || this.#socket.destroyed) this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
+  }
+
+  /** Sends last bytes and ends in order; gives up after the time for a last word. */
+  async finish(bytes: Uint8Array): Promise<void> {
+    if (this.#ending === undefined) {
+      const flushed = { done: false };
+      this.#socket.end(bytes, () => {
+        flushed.done = true;
+        this.#wake?.();
+      });
+      await this.#until(() => flushed.done, this.#limits.lastWordMs);
+    }
+    this[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    this.#end({ kind: "closed" });
+    this.#socket.destroy();
+  }
+
+  #take(bytes: Buffer): boolean {
+    if (this.#ending?.kind === "flooded") return false;
+    this.#unread = Buffer.concat([this.#unread, bytes]);
+    if (this.#unread.length > this.#limits.unreadBytesMax) {
+      this.#end({ kind: "flooded", unreadBytes: this.#unread.length });
+      this.#socket.destroy();
+    }
+    this.#wake?.();
+    return true;
+  }
+
+  #end(ending: Ending): void {
+    this.#ending ??= ending;
+    this.#wake?.();
+  }
+
+  #endingNow(): Ending {
+    if (this.#ending === undefined)
+      throw new InvariantError("no-ending", "a wait ended without bytes and without an end");
+    return this.#ending;
+  }
+
+  /** Waits until `done`, or until the connection has ended. @returns false when the limit came first. */
+  async #until(done: () => boolean, withinMs: number): Promise<boolean> {
+    if (this.#wake !== undefined) throw new InvariantError("two-waiters", "two waits on one device connection");
+    if (done() || this.#ending !== undefined) return true;
+    const over = Promise.withResolvers<boolean>();
+    const check = () => {
+      if (done() || this.#ending !== undefined) over.resolve(true);
+    };
+    this.#wake = check;
+    // A process that was stopped finds its timers due before it has looked at its sockets: they get one turn more.
+    const timer = setTimeout(() => setImmediate(() => over.resolve(false)), withinMs);
+    const inTime = await over.promise;
+    clearTimeout(timer);
+    this.#wake = undefined;
+    return inTime;
+  }
+}
