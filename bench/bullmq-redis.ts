@@ -10,9 +10,9 @@
 import { createRequire } from "node:module";
 import { type FlowJob, FlowProducer, Queue, Worker } from "bullmq";
 import { z } from "zod";
+import { type ChildServer, startChildServer } from "#actor/child-server.ts";
 import { plainEnvironment, runProcess } from "#actor/subprocess.ts";
 import { messageOf, UnavailableError, UsageError } from "#protocol/errors.ts";
-import { type ChildServer, startChildServer } from "#bench/child-server.ts";
 import type { ChainMarks, Contender, Durability, Lanes } from "#bench/contender.ts";
 
 export type Chaining = "flow" | "handler";
@@ -51,7 +51,10 @@ export class BullmqRedis implements Contender {
     const fsync = { always: "always", "1s": "everysec" }[durability];
     const isolated = ["--bind", "127.0.0.1", "--dir", workFolder, "--save", ""];
     const appended = ["--appendonly", "yes", "--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0"];
-    this.#server = await startChildServer((port) => ["redis-server", "--port", String(port), ...isolated, ...appended]);
+    this.#server = await startChildServer({
+      name: "redis-server",
+      argvFor: (port) => ["redis-server", "--port", String(port), ...isolated, ...appended],
+    });
     return `BullMQ ${bullmqVersion()} on redis-server ${redis}`;
   }
 

@@ -3,8 +3,6 @@
  * nothing that knows what a chain is. The compile worker publishes the upload job, waits until it is stored, then acknowledges
  * its own. There is no record to look at, nothing can be cancelled, and a worker that dies makes its job run twice.
  */
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import {
   AckPolicy,
   type ConsumerMessages,
@@ -14,8 +12,8 @@ import {
   RetentionPolicy,
 } from "@nats-io/jetstream";
 import { type Connection, connect } from "#bus/connection.ts";
+import { type EmbeddedServer, startEmbeddedServer } from "#bus/embedded-server.ts";
 import type { ServerBinary } from "#bus/server-binary.ts";
-import { type ChildServer, startChildServer } from "#bench/child-server.ts";
 import type { ChainMarks, Contender, Durability, Lanes } from "#bench/contender.ts";
 
 /** Requests in flight wait for each other's fsync; a thousand of them take about a second. */
@@ -25,7 +23,7 @@ export class RawJetStream implements Contender {
   readonly name = "raw JetStream";
   readonly family = "raw JetStream";
   readonly #binary: () => Promise<ServerBinary>;
-  #server: ChildServer | undefined;
+  #server: EmbeddedServer | undefined;
   #runs = 0;
 
   constructor(binary: () => Promise<ServerBinary>) {
@@ -34,22 +32,12 @@ export class RawJetStream implements Contender {
 
   async start(durability: Durability, workFolder: string): Promise<string> {
     const { path, version } = await this.#binary();
-    const configuration = join(workFolder, "nats-server.conf");
-    this.#server = await startChildServer(async (port) => {
-      const store = JSON.stringify(join(workFolder, "store"));
-      const lines = [
-        `listen: "127.0.0.1:${port}"`,
-        `jetstream { store_dir: ${store}, sync_interval: ${durability} }`,
-        "",
-      ];
-      await writeFile(configuration, lines.join("\n"));
-      return [path, "--config", configuration];
-    });
+    this.#server = await startEmbeddedServer({ binary: path, folder: workFolder, syncInterval: durability });
     return `nats-server ${version}`;
   }
 
   async open(slots: number, marks: ChainMarks): Promise<Lanes> {
-    const url = `nats://127.0.0.1:${this.#server?.port ?? 0}`;
+    const url = this.#server?.url ?? "";
     this.#runs += 1;
     const stream = `RUN_${this.#runs}`;
     const subject = { compile: `${stream}.compile`, upload: `${stream}.upload` } as const;

@@ -8,19 +8,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "#actor/clock.ts";
+import { freePort } from "#actor/loopback-port.ts";
 import { isGroupAlive } from "#actor/process-group.ts";
 import { runProcess } from "#actor/subprocess.ts";
 import { effectOf, type Failure } from "#protocol/failure.ts";
 import type { OtaTarget } from "#protocol/job.ts";
 import { SimulatedDevice } from "#test/fixtures/ota-device.ts";
 import { imageOf } from "#test/fixtures/device-image.ts";
-import {
-  buildHostFirmware,
-  type EsphomeTool,
-  findEsphome,
-  freePort,
-  type HostFirmware,
-} from "#test/support/host-firmware.ts";
+import { buildHostFirmware, type EsphomeTool, findEsphome, type HostFirmware } from "#test/support/host-firmware.ts";
 import { flashSessions, RecordingProxy } from "#test/support/recording-proxy.ts";
 import { newBuild, oldBuild, password } from "#test/support/simulated-flash.ts";
 import type { FlashEvent, FlashResult } from "#upload-agent/flasher.ts";

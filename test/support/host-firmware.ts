@@ -4,8 +4,6 @@
  * environment is made once and kept below the user's cache folder.
  */
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
-import { once } from "node:events";
 import { homedir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { systemClock } from "#actor/clock.ts";
@@ -34,17 +32,6 @@ export async function findEsphome(): Promise<EsphomeTool> {
   const made = await new EsphomeEnvironments({ cacheFolder, clock: systemClock }).ensure(esphomeVersion);
   if (!made.ok) throw new Error(`no ESPHome for this test: ${JSON.stringify(made)}`);
   return made.env;
-}
-
-/** A port of this machine that was free a moment ago; firmware has its ports built in, so it must be known before. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 export interface HostFirmware {

@@ -1,0 +1,54 @@
+/**
+ * The farm's own nats-server: a child process on loopback, with JetStream on disk.
+ *
+ * What was answered is on the disk before the answer (`sync_interval: always`): a farm that said `accepted` keeps its word
+ * through a power cut.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type ChildServer, startChildServer } from "#actor/child-server.ts";
+import type { GroupLedger } from "#actor/process-group.ts";
+
+export interface EmbeddedServer extends ChildServer {
+  readonly url: string;
+}
+
+export interface EmbeddedServerOptions {
+  /** Path of a nats-server that `resolveServerBinary` has accepted. */
+  readonly binary: string;
+  /** Holds the store, the configuration and the server's log; made when it is not there. */
+  readonly folder: string;
+  /** Absent: any free port. */
+  readonly port?: number;
+  /** Anything but `always` is for comparisons only. */
+  readonly syncInterval?: "always" | "1s";
+  readonly ledger?: GroupLedger;
+}
+
+/** A bulk of 1,000 chains with their manifests fits; nats-server's default of 1 MiB holds about 400. */
+const payloadMax = "8MB";
+
+/** @throws UsageError `port-taken`; UnavailableError `server-not-started` */
+export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
+  const { binary, folder, port, syncInterval = "always", ledger } = options;
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const configuration = join(folder, "nats-server.conf");
+  const server = await startChildServer({
+    name: "nats-server",
+    ...(port === undefined ? {} : { port }),
+    ...(ledger === undefined ? {} : { ledger }),
+    async argvFor(chosen) {
+      const lines = [
+        `listen: "127.0.0.1:${chosen}"`,
+        "server_name: flashyard",
+        `max_payload: ${payloadMax}`,
+        `log_file: ${JSON.stringify(join(folder, "nats-server.log"))}`,
+        `jetstream { store_dir: ${JSON.stringify(join(folder, "store"))}, sync_interval: ${syncInterval} }`,
+        "",
+      ];
+      await writeFile(configuration, lines.join("\n"), { mode: 0o600 });
+      return [binary, "--config", configuration];
+    },
+  });
+  return { ...server, url: `nats://127.0.0.1:${server.port}` };
+}
