@@ -21,6 +21,7 @@ export interface ChildServerOptions {
   readonly argvFor: (port: number) => readonly string[] | Promise<readonly string[]>;
   /** Where the process is noted while it runs, so that a successor of a killed parent finds it. */
   readonly ledger?: GroupLedger;
+  readonly onStart?: (pid: number) => void;
   readonly clock?: Clock;
 }
 
@@ -32,7 +33,7 @@ const startMsMax = 20_000;
  * @throws UsageError `port-taken`; UnavailableError `server-not-started` with the server's last words.
  */
 export async function startChildServer(options: ChildServerOptions): Promise<ChildServer> {
-  const { name, argvFor, ledger, clock = systemClock } = options;
+  const { name, argvFor, ledger, onStart, clock = systemClock } = options;
   const port = options.port ?? (await freePort());
   await requireFreePort(port, name);
   const argv = await argvFor(port);
@@ -44,6 +45,7 @@ export async function startChildServer(options: ChildServerOptions): Promise<Chi
     signal: abort.signal,
     clock,
     ...(ledger === undefined ? {} : { ledger }),
+    ...(onStart === undefined ? {} : { onStart }),
   }).finally(() => (hasEnded = true));
   const stop = async () => {
     abort.abort();
@@ -54,6 +56,7 @@ export async function startChildServer(options: ChildServerOptions): Promise<Chi
   );
   if (isListening === true) return { port, ended, stop };
   abort.abort();
-  const { tail } = await ended;
-  throw new UnavailableError("server-not-started", [`${argv.join(" ")} did not start:`, ...tail].join("\n"));
+  const { end, tail } = await ended;
+  const words = end.kind === "not-started" ? [end.detail] : tail;
+  throw new UnavailableError("server-not-started", [`${argv.join(" ")} did not start:`, ...words].join("\n"));
 }

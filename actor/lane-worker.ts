@@ -164,13 +164,18 @@ export class LaneWorker implements Service {
       }
       const held: InHand = { chain, job, attempt, abort: new AbortController(), isFlashClaimed: false };
       this.#inHand.set(key, held);
-      this.#announce();
-      const work = this.#work(delivery, held).finally(() => {
-        this.#inHand.delete(key);
-        this.#running.delete(work);
-        if (!this.#stopping.signal.aborted) this.#announce();
-      });
+      // The claim leaves first: the job waits for its answer, and for the statement nobody waits.
+      const work = this.#work(delivery, held)
+        // A full disk, or an answer that cannot be decoded: the other work in hand, perhaps a flash, must not die of it. The
+        // statements without this attempt tell the coordinator that it is lost.
+        .catch((error: unknown) => this.#options.log.error({ chain, job, attempt, err: error }, "an attempt is lost"))
+        .finally(() => {
+          this.#inHand.delete(key);
+          this.#running.delete(work);
+          if (!this.#stopping.signal.aborted) this.#announce();
+        });
       this.#running.add(work);
+      this.#announce();
     }
   }
 

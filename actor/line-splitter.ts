@@ -7,6 +7,7 @@ export class LineSplitter {
   readonly #bytesMax: number;
   readonly #onLine: (line: string) => void;
   #rest = "";
+  #endedInReturn = false;
 
   constructor(bytesMax: number, onLine: (line: string) => void) {
     this.#bytesMax = bytesMax;
@@ -14,7 +15,12 @@ export class LineSplitter {
   }
 
   push(chunk: Buffer): void {
-    const parts = (this.#rest + this.#decoder.write(chunk)).split(/\r\n|\n|\r/);
+    const text = this.#decoder.write(chunk);
+    if (text === "") return;
+    // The line feed of a pair that was torn by the chunks; its line has been given out at the carriage return.
+    const fresh = this.#endedInReturn && text.startsWith("\n") ? text.slice(1) : text;
+    this.#endedInReturn = text.endsWith("\r");
+    const parts = (this.#rest + fresh).split(/\r\n|\n|\r/);
     this.#rest = parts.pop() ?? "";
     for (const part of parts) this.#emit(part);
     // A line without end is cut at the limit, so that memory stays flat.

@@ -26,8 +26,11 @@ export class Mailbox<T> {
     if (this.#items.length === 0 && !signal.aborted) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#wake = resolve;
-      signal.addEventListener("abort", () => resolve(), { once: true });
+      const onAbort = () => resolve();
+      signal.addEventListener("abort", onAbort, { once: true });
       await promise;
+      // The signal lives as long as the process; a listener a take would pile up.
+      signal.removeEventListener("abort", onAbort);
       this.#wake = undefined;
     }
     return this.#items.splice(0, max);

@@ -1,13 +1,22 @@
 /**
- * Process groups: every child runs as the leader of its own, so that a build's grandchildren die with it.
+ * Process groups: every child runs as the leader of its own, so that a build's grandchildren die with it. It also leads a
+ * session: ninja gives each compiler a group of its own, and only the session tells that it belongs to the build.
  * Also the notes on disk by which a restarted agent finds and ends what its killed predecessor left running.
  */
+import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, poll } from "#actor/clock.ts";
 
-/** Whether any process of the group is left. A zombie counts until its parent has reaped it. */
+/**
+ * Whether any process of the group or of its session is left. A dead orphan that init has not reaped yet does not count: in a
+ * container whose first process reaps nobody it stays for ever.
+ */
 export function isGroupAlive(leaderPid: number): boolean {
+  if (isMember(leaderPid, leaderPid)) return true;
+  const members = membersOf(leaderPid);
+  if (members !== undefined) return members.length > 0;
   try {
     process.kill(-leaderPid, 0);
     return true;
@@ -16,11 +25,43 @@ export function isGroupAlive(leaderPid: number): boolean {
   }
 }
 
-export function signalGroup(leaderPid: number, signal: NodeJS.Signals): void {
+/** State, parent, group and session follow the command name, which stands in parentheses and may hold spaces (proc_pid_stat(5)). */
+function fieldsAfterName(stat: string): readonly string[] {
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
+/** `undefined` where there is no such process, or no /proc. */
+function statOf(pid: number | string): readonly string[] | undefined {
   try {
-    process.kill(-leaderPid, signal);
+    return fieldsAfterName(readFileSync(`/proc/${pid}/stat`, "utf8"));
   } catch {
-    // Already gone: what was wanted.
+    return undefined;
+  }
+}
+
+/** True for a process that runs in the leader's group or session. */
+function isMember(pid: number, leaderPid: number): boolean {
+  const [state = "X", , group, session] = statOf(pid) ?? [];
+  return state !== "Z" && state !== "X" && [group, session].includes(String(leaderPid));
+}
+
+/** Looks through all processes, which takes milliseconds: asked only once the leader is gone. `undefined` where there is no /proc. */
+function membersOf(leaderPid: number): readonly number[] | undefined {
+  try {
+    const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+    return pids.length === 0 ? undefined : pids.map(Number).filter((pid) => isMember(pid, leaderPid));
+  } catch {
+    return undefined;
+  }
+}
+
+export function signalGroup(leaderPid: number, signal: NodeJS.Signals): void {
+  for (const pid of [-leaderPid, ...(membersOf(leaderPid) ?? [])]) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // Already gone: what was wanted.
+    }
   }
 }
 
@@ -41,28 +82,55 @@ export async function endGroup(clock: Clock, leaderPid: number, graceMs: number,
 /** When the process started, in the kernel's own count; tells a reused pid from the original. Linux only, else undefined. */
 async function startTimeOf(pid: number): Promise<string | undefined> {
   try {
-    const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-    // The command name in parentheses may hold spaces; field 22 counts from the start of the line.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+    // Field 22, counted from the start of the line.
+    return fieldsAfterName(await readFile(`/proc/${pid}/stat`, "utf8"))[19];
   } catch {
     return undefined;
   }
 }
 
+/**
+ * A shell outside of the group that waits on a pipe from us. Only our death closes the pipe, because `forget` ends the shell
+ * first; what else inherits our descriptors does not get this one.
+ */
+function guardOf(pid: number): ChildProcess {
+  const script = 'read -r _; kill -s KILL -- "-$1"';
+  const guard = spawn("/bin/sh", ["-c", script, "guard", String(pid)], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+    env: {},
+  });
+  // Without a shell there is no guard; the ledger still ends what is left at the next start.
+  guard.on("error", () => {});
+  guard.unref();
+  return guard;
+}
+
+export interface GroupLedgerOptions {
+  /** Noted groups are killed when this process dies without having ended them, even by SIGKILL. */
+  readonly isGuarding?: boolean;
+}
+
 /** Notes `<pid>` files in a folder while groups run; what is found there at a start was left by a killed predecessor. */
 export class GroupLedger {
   readonly #folder: string;
+  readonly #isGuarding: boolean;
+  readonly #guards = new Map<number, ChildProcess>();
 
-  constructor(folder: string) {
+  constructor(folder: string, { isGuarding = false }: GroupLedgerOptions = {}) {
     this.#folder = folder;
+    this.#isGuarding = isGuarding;
   }
 
   async note(pid: number): Promise<void> {
+    if (this.#isGuarding) this.#guards.set(pid, guardOf(pid));
     await mkdir(this.#folder, { recursive: true });
     await writeFile(join(this.#folder, String(pid)), (await startTimeOf(pid)) ?? "");
   }
 
   async forget(pid: number): Promise<void> {
+    this.#guards.get(pid)?.kill("SIGKILL");
+    this.#guards.delete(pid);
     await rm(join(this.#folder, String(pid)), { force: true });
   }
 

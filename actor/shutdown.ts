@@ -1,6 +1,6 @@
-/** SIGINT and SIGTERM as one orderly end; called by `main.ts` files only. */
+/** The ends of a process as one orderly end; called by `main.ts` files only. */
 
-/** The first signal calls `stop`; a second one ends the process at once. */
+/** The first SIGINT or SIGTERM calls `stop`; a second one ends the process at once. */
 export function onShutdown(stop: () => Promise<void>): void {
   let isStopping = false;
   const handle = (signal: NodeJS.Signals) => {
@@ -11,4 +11,18 @@ export function onShutdown(stop: () => Promise<void>): void {
   };
   process.on("SIGINT", handle);
   process.on("SIGTERM", handle);
+}
+
+/** How often a child looks whether its parent is still there. */
+const orphanCheckMs = 500;
+
+/** Calls back once when the parent that started this process is gone: nobody would end it any more. */
+export function onOrphaned(call: () => void): void {
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    call();
+  }, orphanCheckMs);
+  timer.unref();
 }

@@ -1,7 +1,7 @@
 /**
  * Children of the farm. The only importer of execa.
  *
- * 1. A child leads its own process group; when `runProcess` returns, nobody of the group is left, however it ended.
+ * 1. A child leads its own process group and session; when `runProcess` returns, nobody of either is left, however it ended.
  * 2. It ends by itself, by its signal, by silence or by its total time, never by waiting for ever.
  * 3. Its environment is exactly what is given: nothing of ours leaks into a build.
  */
@@ -43,8 +43,13 @@ export interface ProcessOptions {
   readonly clock?: Clock;
   /** Where the group is noted on disk while it runs. */
   readonly ledger?: GroupLedger;
+  /** Told the leader's process id once it runs. */
+  readonly onStart?: (pid: number) => void;
   readonly input?: string;
 }
+
+/** What was written before the end is read in milliseconds; longer only waits for somebody who keeps the pipe. */
+const drainMsMax = 1_000;
 
 /** What a tool needs of the environment and no more: paths, home, locale, proxies, and the package indexes of this machine. */
 export function plainEnvironment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
@@ -88,6 +93,7 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
     return done({ kind: "not-started", reason: notFound ? "not-found" : "other", detail: failed.shortMessage ?? file });
   }
   const pid = child.pid;
+  options.onStart?.(pid);
   // Awaited only after every listener is attached: a short-lived child ends while its note is written.
   const noted = options.ledger?.note(pid).catch(() => undefined);
 
@@ -136,7 +142,15 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
   options.signal?.removeEventListener("abort", onAbort);
   // Invariant 1: a leader that exited may have left children that hold our pipes open.
   const allGone = await endGroup(clock, pid, options.graceMs ?? killGraceMs);
-  if (allGone) await Promise.all([exit, ...reading]);
+  if (allGone) {
+    await exit;
+    const isRead = new AbortController();
+    const allRead = Promise.all(reading).then(() => isRead.abort());
+    await clock.pause(drainMsMax, isRead.signal);
+    // Invariant 2: a process that has left the group, e.g. a daemon, may hold our pipes open for ever.
+    for (const name of ["stdout", "stderr"] as const) child[name].destroy();
+    await allRead;
+  }
   await options.ledger?.forget(pid);
   return done(cut ?? (await exit), allGone);
 }

@@ -5,6 +5,7 @@ import { once } from "#actor/service.ts";
 import { resolveServerBinary, type ServerBinary } from "#bus/server-binary.ts";
 import { BullmqRedis } from "#bench/bullmq-redis.ts";
 import type { Contender } from "#bench/contender.ts";
+import { Flashyard } from "#bench/flashyard.ts";
 import { RawJetStream } from "#bench/raw-jetstream.ts";
 
 export interface ContenderOptions {
@@ -22,5 +23,5 @@ export function contenders({ natsServer, onProgress }: ContenderOptions): readon
       onProgress,
     }),
   );
-  return [new RawJetStream(binary), new BullmqRedis("flow"), new BullmqRedis("handler")];
+  return [new Flashyard(binary), new RawJetStream(binary), new BullmqRedis("flow"), new BullmqRedis("handler")];
 }

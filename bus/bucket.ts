@@ -2,9 +2,14 @@
 import { Kvm } from "@nats-io/kv";
 import type { z } from "zod";
 import { decode, encode } from "#protocol/envelope.ts";
-import { bucketStream } from "#protocol/names.ts";
+import { UnavailableError } from "#protocol/errors.ts";
+import { bucketStream, keySubject } from "#protocol/names.ts";
+import { batchMax, publishBatch } from "#bus/atomic-batch.ts";
 import { type Connection, translate } from "#bus/connection.ts";
 import { lastSequenceOf, readStream } from "#bus/stream-reader.ts";
+
+/** A thousand values take 50 ms. */
+const putTimeoutMs = 5_000;
 
 export class Bucket<S extends z.ZodType> {
   readonly #connection: Connection;
@@ -31,6 +36,19 @@ export class Bucket<S extends z.ZodType> {
     }
   }
 
+  /** Puts many values; each of them is there or not, and asking again does no harm. @throws UnavailableError */
+  async putAll(values: ReadonlyMap<string, z.input<S>>): Promise<void> {
+    const messages = [...values].map(([key, value]) => ({ subject: keySubject(this.#name, key), body: encode(value) }));
+    try {
+      for (let at = 0; at < messages.length; at += batchMax) {
+        const answer = await publishBatch(this.#connection, messages.slice(at, at + batchMax), putTimeoutMs);
+        if (!answer.ok) throw new UnavailableError("not-stored", `put into ${this.#name}: ${answer.detail}`);
+      }
+    } catch (error) {
+      throw translate(error, `put ${messages.length} values into ${this.#name}`);
+    }
+  }
+
   /** The value, or undefined when there is none or it cannot be decoded. @throws UnavailableError */
   async get(key: string): Promise<z.output<S> | undefined> {
     try {
@@ -42,6 +60,11 @@ export class Bucket<S extends z.ZodType> {
     } catch (error) {
       throw translate(error, `get ${key} from ${this.#name}`);
     }
+  }
+
+  /** Every value that the bucket holds, newest first. @throws UnavailableError */
+  async all(): Promise<readonly z.output<S>[]> {
+    return this.newest(Number.POSITIVE_INFINITY);
   }
 
   /** Every value of the newest `limit` writes, newest first; what cannot be decoded is passed over. @throws UnavailableError */

@@ -6,27 +6,20 @@
  * 3. After anything but success the writer knows nothing and must load again.
  */
 import { headers as createHeaders, type MsgHdrs, nuid } from "@nats-io/nats-core";
-import { z } from "zod";
 import { Chain } from "#protocol/chain.ts";
 import { decode, encode } from "#protocol/envelope.ts";
 import { InvariantError, type WireError } from "#protocol/errors.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import { buckets, bucketStream, keySubject } from "#protocol/names.ts";
+import { batchMax, publishBatch, storeAnswerOf } from "#bus/atomic-batch.ts";
 import { type Connection, translate } from "#bus/connection.ts";
 import { lastSequenceOf, readStream } from "#bus/stream-reader.ts";
 
-/** From this many independent records on, a batch (about 10 ms for 500) is faster than pipelined publishes (0.2 ms each). */
-const batchFrom = 24;
-/** JetStream refuses larger batches (error 10199). */
-const batchMax = 1_000;
+/** From this many independent records on, a batch (3 ms and little a record) is faster than pipelined publishes (0.26 ms each). */
+const batchFrom = 16;
 /** A removed chain's marker tells late watchers; after this it goes too. */
 const markerTtl = "10m";
 const publishTimeoutMs = 5_000;
-
-const PubAck = z.object({
-  seq: z.number().optional(),
-  error: z.object({ err_code: z.number().optional(), description: z.string().optional() }).optional(),
-});
 
 export interface LoadedChains {
   readonly chains: readonly Chain[];
@@ -103,45 +96,36 @@ export class ChainStore {
     }
   }
 
+  /**
+   * Each write also names the one before by its message id: where somebody else's write has taken the place of the first, the
+   * sequence that the second expects is there, and only the name tells that it is not ours.
+   */
   async #pipeline(entries: readonly (readonly [ChainId, Chain | undefined])[], last: number): Promise<CommitResult> {
+    const pipelineId = nuid.next();
     const acks = await Promise.all(
       entries.map(([id, chain], index) => {
         const headers = headersOf(chain);
         headers.set("Nats-Expected-Last-Sequence", String(last + index));
+        if (entries.length > 1) headers.set("Nats-Msg-Id", `${pipelineId}.${index}`);
+        if (index > 0) headers.set("Nats-Expected-Last-Msg-Id", `${pipelineId}.${index - 1}`);
         return this.#connection.request(keySubject(buckets.chains, id), bodyOf(chain), {
           timeout: publishTimeoutMs,
           headers,
         });
       }),
     );
-    return (
-      acks.map((ack) => resultOf(ack.data)).find((result) => !result.ok) ?? {
-        ok: true,
-        lastSequence: last + entries.length,
-      }
-    );
+    const refused = acks.map((ack) => storeAnswerOf(ack.data)).find((answer) => !answer.ok);
+    return refused === undefined ? { ok: true, lastSequence: last + entries.length } : conflict(refused.detail);
   }
 
   async #batch(entries: readonly (readonly [ChainId, Chain | undefined])[], last: number): Promise<CommitResult> {
-    const batchId = nuid.next();
-    let commitAck: Uint8Array | undefined;
-    for (const [index, [id, chain]] of entries.entries()) {
+    const messages = entries.map(([id, chain], index) => {
       const headers = headersOf(chain);
-      headers.set("Nats-Batch-Id", batchId);
-      headers.set("Nats-Batch-Sequence", String(index + 1));
       if (index === 0) headers.set("Nats-Expected-Last-Sequence", String(last));
-      const subject = keySubject(buckets.chains, id);
-      if (index < entries.length - 1) {
-        this.#connection.publish(subject, bodyOf(chain), { headers });
-      } else {
-        headers.set("Nats-Batch-Commit", "1");
-        const ack = await this.#connection.request(subject, bodyOf(chain), { timeout: publishTimeoutMs, headers });
-        commitAck = ack.data;
-      }
-    }
-    if (commitAck === undefined) return { ok: true, lastSequence: last };
-    const result = resultOf(commitAck);
-    return result.ok ? { ok: true, lastSequence: last + entries.length } : result;
+      return { subject: keySubject(buckets.chains, id), body: bodyOf(chain), headers };
+    });
+    const answer = await publishBatch(this.#connection, messages, publishTimeoutMs);
+    return answer.ok ? { ok: true, lastSequence: last + entries.length } : conflict(answer.detail);
   }
 }
 
@@ -160,14 +144,6 @@ function bodyOf(chain: Chain | undefined): Uint8Array {
 }
 
 /** Error 10071 and 10164: somebody has written since. Any other refusal is no less a reason to load again. */
-function resultOf(bytes: Uint8Array): CommitResult {
-  const ack = decode(PubAck, bytes);
-  if (!ack.ok) throw ack.error;
-  const { error, seq } = ack.value;
-  if (error === undefined && seq !== undefined) return { ok: true, lastSequence: seq };
-  return {
-    ok: false,
-    reason: "conflict",
-    detail: `${error?.err_code ?? "?"}: ${error?.description ?? "no sequence in the answer"}`,
-  };
+function conflict(detail: string): CommitResult {
+  return { ok: false, reason: "conflict", detail };
 }

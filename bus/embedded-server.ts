@@ -23,6 +23,7 @@ export interface EmbeddedServerOptions {
   /** Anything but `always` is for comparisons only. */
   readonly syncInterval?: "always" | "1s";
   readonly ledger?: GroupLedger;
+  readonly onStart?: (pid: number) => void;
 }
 
 /** A bulk of 1,000 chains with their manifests fits; nats-server's default of 1 MiB holds about 400. */
@@ -30,13 +31,14 @@ const payloadMax = "8MB";
 
 /** @throws UsageError `port-taken`; UnavailableError `server-not-started` */
 export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
-  const { binary, folder, port, syncInterval = "always", ledger } = options;
+  const { binary, folder, port, syncInterval = "always", ledger, onStart } = options;
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const configuration = join(folder, "nats-server.conf");
   const server = await startChildServer({
     name: "nats-server",
     ...(port === undefined ? {} : { port }),
     ...(ledger === undefined ? {} : { ledger }),
+    ...(onStart === undefined ? {} : { onStart }),
     async argvFor(chosen) {
       const lines = [
         `listen: "127.0.0.1:${chosen}"`,

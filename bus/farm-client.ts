@@ -4,7 +4,8 @@ import { Chain } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
 import type { AgentId, ChainId } from "#protocol/ids.ts";
 import { type Ask, AskAnswer } from "#protocol/messages.ts";
-import { adminSubject, askSubject, buckets, keySubject } from "#protocol/names.ts";
+import { adminSubject, askSubject, buckets, bucketStream, keySubject } from "#protocol/names.ts";
+import { JetStreamApiError, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { type Connection, translate } from "#bus/connection.ts";
 import { request } from "#bus/rpc.ts";
@@ -24,14 +25,31 @@ export function askAdmin(connection: Connection, message: AdminRequest): Promise
 }
 
 /**
- * Calls back with every change of the live chains from now on, until the signal fires. A chain that is archived has been
- * seen finished before. @throws UnavailableError
+ * Whether the bucket of the chains takes atomic batches; undefined when there is no such bucket: no coordinator has ever been
+ * here. @throws UnavailableError
+ */
+export async function chainsAllowAtomic(connection: Connection): Promise<boolean | undefined> {
+  try {
+    const manager = await jetstreamManager(connection, { checkAPI: false, timeout: askTimeoutMs });
+    const { config } = await manager.streams.info(bucketStream(buckets.chains));
+    return config.allow_atomic === true;
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.status === 404) return undefined;
+    throw translate(error, "look at the bucket of the chains");
+  }
+}
+
+/**
+ * Calls back with the present state of some live chains and with every change of them, until the signal fires. A chain that
+ * is archived has been seen finished before. The records hold secrets. `ready` is called when nothing can be missed any more.
+ * @throws UnavailableError
  */
 export async function watchChains(
   connection: Connection,
   ids: readonly ChainId[],
   signal: AbortSignal,
   call: (chain: Chain) => void,
+  ready?: () => void,
 ): Promise<void> {
   try {
     const kv = await new Kvm(connection).open(buckets.chains, { allow_direct: true });
@@ -39,6 +57,7 @@ export async function watchChains(
     const wanted = new Set<string>(ids);
     signal.addEventListener("abort", () => watch.stop(), { once: true });
     if (signal.aborted) watch.stop();
+    ready?.();
     for await (const entry of watch) {
       if (!wanted.has(entry.key)) continue;
       const decoded = decode(Chain, entry.value);

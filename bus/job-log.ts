@@ -26,11 +26,12 @@ export class JobLogWriter {
 
   line(text: string): void {
     if (this.#writtenBytes >= logBytesMax) return;
-    this.#writtenBytes += text.length + 1;
+    const bytes = Buffer.byteLength(text) + 1;
+    this.#writtenBytes += bytes;
     if (this.#writtenBytes >= logBytesMax)
       this.#pending.push(text, `[the log ends here: ${logBytesMax} bytes are its limit]`);
     else this.#pending.push(text);
-    this.#pendingBytes += text.length + 1;
+    this.#pendingBytes += bytes;
     if (this.#pendingBytes >= logChunkBytes) this.#flush();
     else this.#timer ??= setTimeout(() => this.#flush(), logChunkMs);
   }

@@ -1,5 +1,5 @@
 /** The lanes: the coordinator's publishing side, and the agent's pulling side. */
-import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { AckPolicy, JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { decode, encode } from "#protocol/envelope.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
@@ -13,6 +13,12 @@ import { listen } from "#bus/rpc.ts";
 
 /** Delivered and not acknowledged for this long, e.g. to a process that died: delivered again, and dropped by the claim. */
 const ackWaitMs = 10_000;
+
+/** Asked for ahead, so that a dispatch never waits for a pull; `max_ack_pending` lets no more through than there are slots. */
+const pullMax = 100;
+
+/** JetStream's error for a consumer that is there with other settings. */
+const consumerExists = 10148;
 
 /** Puts a job on its agent's lane; the same assignment twice is one message. @throws UnavailableError */
 export async function publishDispatch(connection: Connection, agent: AgentId, dispatch: Dispatch): Promise<void> {
@@ -37,22 +43,21 @@ export function laneSource(connection: Connection, lane: Lane, agent: AgentId, s
   return {
     async *pull(signal) {
       let restart: (() => void) | undefined;
-      onReconnect(connection, () => restart?.());
+      let reconnections = 0;
+      onReconnect(connection, () => {
+        reconnections += 1;
+        restart?.();
+      });
       signal.addEventListener("abort", () => restart?.(), { once: true });
       while (!signal.aborted) {
+        const before = reconnections;
         try {
-          const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 1_000 });
-          await manager.consumers.add(streams.lanes, {
-            durable_name: laneConsumer(lane, agent),
-            filter_subject: laneSubject(lane, agent),
-            ack_policy: AckPolicy.Explicit,
-            ack_wait: ackWaitMs * 1_000_000,
-            max_ack_pending: slots,
-          });
+          await declareConsumer(connection, lane, agent, slots);
           const consumer = await jetstream(connection).consumers.get(streams.lanes, laneConsumer(lane, agent));
-          const messages = await consumer.consume({ max_messages: slots, idle_heartbeat: 1_000 });
+          const messages = await consumer.consume({ max_messages: pullMax, idle_heartbeat: 1_000 });
           restart = () => messages.stop();
-          if (signal.aborted) messages.stop();
+          // A server that was replaced meanwhile does not know the consumer, and would be asked for its messages for ever.
+          if (signal.aborted || reconnections !== before) messages.stop();
           for await (const message of messages) {
             const decoded = decode(Dispatch, message.data);
             if (!decoded.ok) {
@@ -75,4 +80,22 @@ export function laneSource(connection: Connection, lane: Lane, agent: AgentId, s
       });
     },
   };
+}
+
+/** Makes the agent's consumer, or fits the one of a former boot to the slots of this one. */
+async function declareConsumer(connection: Connection, lane: Lane, agent: AgentId, slots: number): Promise<void> {
+  const { consumers } = await jetstreamManager(connection, { checkAPI: false, timeout: 1_000 });
+  const name = laneConsumer(lane, agent);
+  const limits = { ack_wait: ackWaitMs * 1_000_000, max_ack_pending: slots };
+  try {
+    await consumers.add(streams.lanes, {
+      durable_name: name,
+      filter_subject: laneSubject(lane, agent),
+      ack_policy: AckPolicy.Explicit,
+      ...limits,
+    });
+  } catch (error) {
+    if (!(error instanceof JetStreamApiError) || error.code !== consumerExists) throw error;
+    await consumers.update(streams.lanes, name, limits);
+  }
 }

@@ -10,6 +10,11 @@ export function digestOf(bytes: Uint8Array): Digest {
   return Digest.parse(createHash("sha256").update(bytes).digest("hex"));
 }
 
+/** As the object store writes it (NATS ADR-20), without the padding. */
+function storedDigest(digest: Digest): string {
+  return `SHA-256=${Buffer.from(digest, "hex").toString("base64url")}`;
+}
+
 export class ObjectStore {
   readonly #connection: Connection;
   readonly #bucket: string;
@@ -24,7 +29,7 @@ export class ObjectStore {
     try {
       const store = await new Objm(this.#connection).open(this.#bucket);
       const found = await store.info(objectName(digest));
-      if (found !== null && !found.deleted && found.size === bytes.length) return;
+      if (found !== null && !found.deleted && found.digest.replace(/=+$/, "") === storedDigest(digest)) return;
       await store.putBlob({ name: objectName(digest), options: { max_chunk_size: 512 * 1024 } }, bytes);
     } catch (error) {
       throw translate(error, `store ${digest}`);
@@ -32,18 +37,20 @@ export class ObjectStore {
   }
 
   /**
-   * The bytes of a digest, or what is wrong with them: `missing`, or the digest that they have instead.
+   * The bytes of a digest, or what is wrong with them: `missing`, the digest that they have instead, or `corrupt` when they
+   * are not what was stored.
    * @throws UnavailableError
    */
-  async get(digest: Digest): Promise<{ ok: true; bytes: Uint8Array } | { ok: false; found: Digest | "missing" }> {
+  async get(
+    digest: Digest,
+  ): Promise<{ ok: true; bytes: Uint8Array } | { ok: false; found: Digest | "missing" | "corrupt" }> {
     let bytes: Uint8Array | null;
     try {
       const store = await new Objm(this.#connection).open(this.#bucket);
       bytes = await store.getBlob(objectName(digest));
     } catch (error) {
-      // The store's own digest check failed: what is stored is not what was put.
-      if (error instanceof Error && /digest|corrupt/i.test(error.message))
-        return { ok: false, found: digestOf(new Uint8Array()) };
+      // The client's own check has failed, which has no class of its own.
+      if (error instanceof Error && /digest|corrupt/i.test(error.message)) return { ok: false, found: "corrupt" };
       throw translate(error, `fetch ${digest}`);
     }
     if (bytes === null) return { ok: false, found: "missing" };

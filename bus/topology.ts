@@ -49,8 +49,9 @@ function objectStore(name: string): Declaration {
 export const declarations: readonly Declaration[] = [
   // One atomic batch per bulk; the TTL lets removal markers of archived chains disappear, so that a start stays short.
   bucket(buckets.chains, { allow_atomic: true, allow_msg_ttl: true }),
-  bucket(buckets.history, { max_msgs: 100_000 }),
-  bucket(buckets.devices),
+  // What has ended meanwhile is archived in one batch.
+  bucket(buckets.history, { max_msgs: 100_000, allow_atomic: true }),
+  bucket(buckets.devices, { allow_atomic: true }),
   bucket(buckets.presence, { storage: StorageType.Memory, max_age: presenceTtlMs * nanosPerMs, deny_delete: false }),
   {
     name: streams.lanes,
@@ -66,18 +67,24 @@ export const declarations: readonly Declaration[] = [
 ];
 
 /**
- * @throws UsageError when the server drops `allow_atomic`, or a stream of that name was made without it; UnavailableError when
- * it does not answer. `checkServer` comes first.
+ * A stream that an older flashyard made without atomic batches is brought up to its declaration; what an operator has set otherwise
+ * stays. @throws UsageError when the server drops `allow_atomic`; UnavailableError when it does not answer. `checkServer` comes first.
  */
 export async function declareTopology(connection: Connection): Promise<void> {
   const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 5_000 });
   for (const declaration of declarations) {
-    const found = await manager.streams.info(declaration.name).catch(() => undefined);
-    const created =
-      found ??
-      (await manager.streams.add(declaration).catch((error: unknown) => {
-        throw translate(error, `declare ${declaration.name}`);
-      }));
-    if (declaration.allow_atomic === true) requireAtomic(created.config);
+    try {
+      const found = await manager.streams.info(declaration.name).catch(() => undefined);
+      const isOutdated = declaration.allow_atomic === true && found?.config.allow_atomic !== true;
+      const stands =
+        found === undefined
+          ? await manager.streams.add(declaration)
+          : isOutdated
+            ? await manager.streams.update(declaration.name, { ...found.config, ...declaration })
+            : found;
+      if (declaration.allow_atomic === true) requireAtomic(stands.config);
+    } catch (error) {
+      throw translate(error, `declare ${declaration.name}`);
+    }
   }
 }

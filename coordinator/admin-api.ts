@@ -4,7 +4,7 @@ import type { Chain } from "#protocol/chain.ts";
 import { withoutSecrets } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
-import { jobRef } from "#protocol/ids.ts";
+import { ChainId, jobRef } from "#protocol/ids.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { adminSubject } from "#protocol/names.ts";
 import { farmVersion } from "#protocol/version.ts";
@@ -13,7 +13,7 @@ import { type Call, serve } from "#bus/rpc.ts";
 import type { Answers } from "#coordinator/answers.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
-import { agentViews, explain, findChain, queueDepth } from "#coordinator/core/queries.ts";
+import { agentViews, explain, findChain, newestBuild, queueDepth } from "#coordinator/core/queries.ts";
 import type { Interpreter } from "#coordinator/interpreter.ts";
 
 export interface AdminPorts {
@@ -64,11 +64,7 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
       }));
     }
     case "chains":
-      return answer({
-        kind: "chains",
-        live: [...farm.chains.values()].map((chain) => viewOf(ports, chain)),
-        ended: [...(await ports.interpreter.history.newest(request.ended))],
-      });
+      return answer(await chainsAnswer(ports, request.ended, request.only));
     case "resolve": {
       const found = await find(ports, request.reference);
       return answer(
@@ -80,7 +76,7 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
     case "agents":
       return answer({ kind: "agents", agents: [...agentViews(farm)] });
     case "devices":
-      return answer({ kind: "devices", devices: [...(await ports.interpreter.devices.newest(lookBackMax))] });
+      return answer({ kind: "devices", devices: [...(await ports.interpreter.devices.all())] });
     case "explain": {
       const found = await find(ports, request.reference);
       if (found === undefined) return answer(notFound(request.reference));
@@ -92,10 +88,13 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
         lines: [...explain(withHistory, found.chain.id, ports.now())],
       });
     }
+    case "newest-build":
+      return answer(await newestBuildAnswer(ports, request.reference));
     case "status":
       return answer({
         kind: "status",
         version: farmVersion,
+        at: ports.now(),
         since: ports.startedAt,
         live: farm.chains.size,
         queueDepth: queueDepth(farm),
@@ -104,7 +103,9 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
 }
 
 function postOrRefuse(ports: AdminPorts, call: Call, event: (answerTo: number) => FarmEvent): void {
-  if (!ports.post(event(ports.answers.expect(call)))) {
+  const answerTo = ports.answers.expect(call);
+  if (!ports.post(event(answerTo))) {
+    ports.answers.forget(answerTo);
     call.answer({ kind: "refused", code: "busy", message: "the coordinator has too much in its mailbox; try again" });
   }
 }
@@ -117,6 +118,35 @@ function notFound(reference: string): AdminAnswer {
   };
 }
 
+async function chainsAnswer(ports: AdminPorts, ended: number, only?: readonly ChainId[]): Promise<AdminAnswer> {
+  const { chains } = ports.farm();
+  const { history } = ports.interpreter;
+  if (only === undefined) {
+    const live = [...chains.values()].map((chain) => viewOf(ports, chain));
+    return { kind: "chains", live, ended: [...(await history.newest(ended))] };
+  }
+  const live = only.flatMap((id) => chains.get(id) ?? []).map((chain) => viewOf(ports, chain));
+  const others = await Promise.all(only.filter((id) => !chains.has(id)).map((id) => history.get(id)));
+  return { kind: "chains", live, ended: others.filter((chain) => chain !== undefined) };
+}
+
+async function newestBuildAnswer(ports: AdminPorts, reference: string): Promise<AdminAnswer> {
+  const live = [...ports.farm().chains.values()];
+  const found =
+    newestBuild(live, reference) ?? newestBuild(await ports.interpreter.history.newest(lookBackMax), reference);
+  if (found?.compile?.outcome?.kind !== "built") {
+    const message = `no build of ${JSON.stringify(reference)} has succeeded yet`;
+    return { kind: "refused", code: "not-found", message };
+  }
+  return {
+    kind: "newest-build",
+    chain: found.id,
+    configuration: found.configuration,
+    manifest: found.compile.outcome.manifest,
+    builtAt: found.compile.endedAt ?? found.createdAt,
+  };
+}
+
 function viewOf(ports: AdminPorts, chain: Chain) {
   const running = [chain.upload, chain.compile].find((job) => job?.state === "running");
   const progress = running === undefined ? undefined : ports.progressOf(jobRef(chain.id, running.name));
@@ -125,5 +155,12 @@ function viewOf(ports: AdminPorts, chain: Chain) {
 
 async function find(ports: AdminPorts, reference: string) {
   const live = findChain([...ports.farm().chains.values()], reference);
-  return live ?? findChain(await ports.interpreter.history.newest(lookBackMax), reference);
+  if (live !== undefined) return live;
+  // A chain's id is found without reading the whole history, which whoever follows a chain relies on.
+  const id = ChainId.safeParse(reference.replace(/\.(compile|upload)$/, ""));
+  const ended = id.success ? await ports.interpreter.history.get(id.data) : undefined;
+  return (
+    findChain(ended === undefined ? [] : [ended], reference) ??
+    findChain(await ports.interpreter.history.newest(lookBackMax), reference)
+  );
 }

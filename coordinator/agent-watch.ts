@@ -4,7 +4,7 @@
  */
 import type { Clock } from "#actor/clock.ts";
 import type { Log } from "#actor/log.ts";
-import { type Connection, onReconnect } from "#bus/connection.ts";
+import { type Connection, onDisconnect, onReconnect } from "#bus/connection.ts";
 import { watchPresence } from "#bus/presence.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Announcement } from "#protocol/agent.ts";
@@ -21,6 +21,8 @@ export class AgentWatch {
   #restart: AbortController | undefined;
   /** Nobody is gone before the watch itself has listened this long. */
   #listeningSince: number;
+  /** Whether the server is there; while it is not, silence says nothing. */
+  #isConnected = true;
 
   constructor(connection: Connection, clock: Clock, log: Log, post: (event: FarmEvent) => boolean) {
     this.#connection = connection;
@@ -28,7 +30,12 @@ export class AgentWatch {
     this.#log = log;
     this.#post = post;
     this.#listeningSince = clock.monotonic();
-    onReconnect(connection, () => this.#restart?.abort());
+    onDisconnect(connection, () => (this.#isConnected = false));
+    onReconnect(connection, () => {
+      this.#isConnected = true;
+      this.#listeningSince = clock.monotonic();
+      this.#restart?.abort();
+    });
   }
 
   /** Listens until the signal fires, through outages. */
@@ -55,10 +62,18 @@ export class AgentWatch {
     if (isTaken) this.#heard.set(announcement.agent, { text, at: this.#clock.monotonic(), isGone: false });
   }
 
+  /** Called when what was posted may have been lost with its commit: every statement is news again, and every silence. */
+  repeatAll(): void {
+    for (const heard of this.#heard.values()) {
+      heard.text = "";
+      heard.isGone = false;
+    }
+  }
+
   /** Called at each beat of the coordinator: posts the agents whose presence has ended. */
   check(): void {
     const now = this.#clock.monotonic();
-    if (now - this.#listeningSince < presenceTtlMs || this.#connection.isClosed()) return;
+    if (!this.#isConnected || now - this.#listeningSince < presenceTtlMs || this.#connection.isClosed()) return;
     for (const [agent, heard] of this.#heard) {
       if (heard.isGone || now - Math.max(heard.at, this.#listeningSince) < presenceTtlMs) continue;
       if (this.#post({ kind: "agent-vanished", agent })) {

@@ -20,6 +20,11 @@ export class Answers {
     this.#waiting.delete(to);
   }
 
+  /** The question was not taken in. */
+  forget(to: AnswerTo): void {
+    this.#waiting.delete(to);
+  }
+
   forgetAll(): void {
     this.#waiting.clear();
   }

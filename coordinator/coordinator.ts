@@ -146,6 +146,7 @@ export class Coordinator implements Service {
         for (const { key, error } of damaged)
           this.#log.error({ key, err: error }, "a chain's record cannot be decoded");
         this.#answers.forgetAll();
+        this.#watch.repeatAll();
         this.#farm = { agents: this.#farm.agents, chains: new Map(chains.map((chain) => [chain.id, chain])) };
         this.#lastSequence = lastSequence;
         this.#log.info({ live: chains.length, lastSequence }, "the farm is rebuilt from its records");
@@ -161,6 +162,7 @@ export class Coordinator implements Service {
   async #beat(): Promise<void> {
     while (await this.#clock.pause(beatMs, this.#stopping.signal)) {
       this.#watch.check();
+      this.#interpreter.archive();
       this.#mailbox.post({ kind: "time-passed" });
       if (this.#interpreter.takeFailure()) this.#interpreter.run(this.#farm, impliedEffects(this.#farm));
     }

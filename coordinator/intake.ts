@@ -6,7 +6,8 @@ import type { Log } from "#actor/log.ts";
 import type { Connection } from "#bus/connection.ts";
 import { type Call, serve } from "#bus/rpc.ts";
 import type { Answers } from "#coordinator/answers.ts";
-import type { FarmEvent } from "#coordinator/core/events.ts";
+import type { AnswerTo, FarmEvent } from "#coordinator/core/events.ts";
+import type { BootId } from "#protocol/ids.ts";
 
 const eventKind = { claim: "job-claimed", "flash-claim": "flash-claimed", report: "job-reported" } as const;
 
@@ -19,11 +20,13 @@ export function serveAgents(
 ): { stop(): void } {
   return serve(connection, askSubjects, (call) => {
     const event = eventOf(call, answers, log);
-    if (event !== undefined) post(event);
+    if (event !== undefined && !post(event)) answers.forget(event.answerTo);
   });
 }
 
-function eventOf(call: Call, answers: Answers, log: Log): FarmEvent | undefined {
+type AgentEvent = Extract<FarmEvent, { readonly answerTo: AnswerTo; readonly boot: BootId }>;
+
+function eventOf(call: Call, answers: Answers, log: Log): AgentEvent | undefined {
   const agent = agentOfAsk(call.subject);
   const decoded = decode(Ask, call.bytes);
   if (agent === undefined || !decoded.ok) {

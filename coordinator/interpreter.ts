@@ -3,6 +3,7 @@
  *
  * 1. A dispatch or an archiving that fails is only noted; `impliedEffects` asks for it again at the next beat.
  * 2. A chain reaches the history before its live record may go.
+ * 3. Archivings are gathered until `archive` is called: nobody waits for one, and many are one write.
  */
 import type { DeviceRecord } from "#protocol/admin.ts";
 import { DeviceRecord as DeviceRecordSchema } from "#protocol/admin.ts";
@@ -26,7 +27,8 @@ export class Interpreter {
   readonly #answers: Answers;
   readonly #log: Log;
   readonly #onArchived: (chain: ChainId) => void;
-  readonly #archiving = new Set<ChainId>();
+  #ended = new Map<ChainId, Chain>();
+  #isArchiving = false;
   #hasFailed = false;
 
   constructor(connection: Connection, answers: Answers, log: Log, onArchived: (chain: ChainId) => void) {
@@ -52,7 +54,7 @@ export class Interpreter {
           this.#answers.answer(effect.to, effect.body);
           break;
         case "dispatch":
-          this.#attempt(this.#dispatch(farm, effect), effect);
+          this.#attempt(this.#dispatch(farm, effect), effect.kind);
           break;
         case "stop":
           publishStop(this.#connection, effect.agent, {
@@ -63,16 +65,16 @@ export class Interpreter {
           });
           break;
         case "archive":
-          this.#attempt(this.#archive(farm.chains.get(effect.chain)), effect);
+          this.#gather(farm.chains.get(effect.chain));
           break;
       }
     }
   }
 
-  #attempt(work: Promise<void>, effect: FarmEffect): void {
+  #attempt(work: Promise<void>, effect: FarmEffect["kind"]): void {
     work.catch((error: unknown) => {
       this.#hasFailed = true;
-      this.#log.warn({ err: error, effect: effect.kind }, "an effect could not be carried out and is tried again");
+      this.#log.warn({ err: error, effect }, "an effect could not be carried out and is tried again");
     });
   }
 
@@ -83,17 +85,31 @@ export class Interpreter {
     await publishDispatch(this.#connection, effect.agent, dispatch);
   }
 
-  async #archive(chain: Chain | undefined): Promise<void> {
-    if (chain === undefined || this.#archiving.has(chain.id)) return;
-    this.#archiving.add(chain.id);
-    try {
-      await this.history.put(chain.id, withoutSecrets(chain));
+  #gather(chain: Chain | undefined): void {
+    if (chain !== undefined) this.#ended.set(chain.id, chain);
+  }
+
+  /** Called at each beat: takes what has gathered to the history, unless the last such work is not done yet. */
+  archive(): void {
+    if (this.#isArchiving || this.#ended.size === 0) return;
+    const chains = [...this.#ended.values()];
+    this.#ended = new Map();
+    this.#isArchiving = true;
+    this.#attempt(
+      this.#archiveAll(chains).finally(() => (this.#isArchiving = false)),
+      "archive",
+    );
+  }
+
+  async #archiveAll(chains: readonly Chain[]): Promise<void> {
+    const devices = new Map<string, DeviceRecord>();
+    for (const chain of chains) {
       const device = deviceRecordOf(chain);
-      if (device !== undefined) await this.devices.put(configurationKey(chain.configuration), device);
-      this.#onArchived(chain.id);
-    } finally {
-      this.#archiving.delete(chain.id);
+      if (device !== undefined) devices.set(configurationKey(chain.configuration), device);
     }
+    await this.history.putAll(new Map(chains.map((chain) => [chain.id, withoutSecrets(chain)])));
+    await this.devices.putAll(devices);
+    for (const chain of chains) this.#onArchived(chain.id);
   }
 }
 

@@ -1,7 +1,7 @@
 /** Entry of the coordinator's process: environment, wiring, signals. */
 import { systemClock } from "#actor/clock.ts";
 import { createLog } from "#actor/log.ts";
-import { onShutdown } from "#actor/shutdown.ts";
+import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
 import { messageOf } from "#protocol/errors.ts";
 import { connect } from "#bus/connection.ts";
 import { checkServer } from "#bus/server-check.ts";
@@ -15,6 +15,7 @@ try {
   await checkServer(connection);
   const coordinator = new Coordinator(connection, systemClock, log);
   onShutdown(() => coordinator.stop());
+  if (process.env.FLASHYARD_SUPERVISED === "1") onOrphaned(() => void coordinator.stop());
   await coordinator.start();
   log.info({ url }, "coordinator ready");
   await coordinator.finished();

@@ -21,6 +21,8 @@ export interface HostDeviceOptions {
   readonly home: string;
   /** Output of all its lives, appended. */
   readonly logFile: string;
+  /** More environment variables of the program. */
+  readonly variables?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
 }
 
@@ -47,7 +49,7 @@ export async function startHostDevice(options: HostDeviceOptions): Promise<HostD
   await mkdir(options.home, { recursive: true });
   await mkdir(dirname(options.logFile), { recursive: true });
   const log = await open(options.logFile, "a");
-  const env = plainEnvironment({ HOME: options.home });
+  const env = plainEnvironment({ HOME: options.home, ...options.variables });
   let starts = 0;
   let pid = 0;
 

@@ -28,12 +28,19 @@ export const AdminRequest = z.discriminatedUnion("kind", [
     chains: z.array(ChainRequest).min(1).max(chainsPerRequestMax),
   }),
   z.object({ v: z.literal(1), kind: z.literal("cancel"), reference: Reference }),
-  /** Live chains, and with `ended` the newest finished ones as well. */
-  z.object({ v: z.literal(1), kind: z.literal("chains"), ended: z.number().int().min(0).max(1000) }),
+  /** Live chains, and with `ended` the newest finished ones as well; `only` asks for these chains, live or ended. */
+  z.object({
+    v: z.literal(1),
+    kind: z.literal("chains"),
+    ended: z.number().int().min(0).max(1000),
+    only: z.array(ChainId).max(chainsPerRequestMax).optional(),
+  }),
   z.object({ v: z.literal(1), kind: z.literal("resolve"), reference: Reference }),
   z.object({ v: z.literal(1), kind: z.literal("agents") }),
   z.object({ v: z.literal(1), kind: z.literal("devices") }),
   z.object({ v: z.literal(1), kind: z.literal("explain"), reference: Reference }),
+  /** The newest build of what is named that has succeeded. */
+  z.object({ v: z.literal(1), kind: z.literal("newest-build"), reference: Reference }),
   z.object({ v: z.literal(1), kind: z.literal("status") }),
 ]);
 export type AdminRequest = z.infer<typeof AdminRequest>;
@@ -79,8 +86,17 @@ export const AdminAnswer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("devices"), devices: z.array(DeviceRecord) }),
   z.object({ kind: z.literal("explained"), chain: ChainId, lines: z.array(z.string()) }),
   z.object({
+    kind: z.literal("newest-build"),
+    chain: ChainId,
+    configuration: Configuration,
+    manifest: ArtifactManifest,
+    builtAt: z.number(),
+  }),
+  z.object({
     kind: z.literal("status"),
     version: z.string(),
+    /** The coordinator's wall clock as it answers (ms since 1970). */
+    at: z.number(),
     since: z.number(),
     live: z.number(),
     queueDepth: z.number(),

@@ -1,21 +1,29 @@
 /** What agents say of themselves. */
 import { z } from "zod";
-import { AgentId, BootId, ChainId, JobName } from "#protocol/ids.ts";
+import { AgentId, BootId, ChainId, Configuration, JobName } from "#protocol/ids.ts";
 import { Lane } from "#protocol/job.ts";
 
 /** A job as an agent holds it in its hands. */
 export const HeldJob = z.object({ chain: ChainId, job: JobName, attempt: z.number().int() });
 export type HeldJob = z.infer<typeof HeldJob>;
 
+/** A statement is made each second; with this many trees it has 70 kB. */
+export const warmTreesMax = 1_000;
+
 /** What a compile lane can build. */
 export const CompileCapabilities = z.object({
   /** ESPHome versions whose environment is ready; others are made on demand when `makesEnvironments`. */
   esphomeVersions: z.array(z.string()),
   makesEnvironments: z.boolean(),
-  /** Highest ESPHome release that this machine's Pythons can run, e.g. `2026.10`; absent: any. */
+  /** Versions of the Pythons found here, best first. */
   pythons: z.array(z.string()),
   cpus: z.number().int(),
   memoryBytes: z.number().int(),
+  /** Build trees that are there already: an unchanged or slightly changed build takes a second in them. */
+  warm: z
+    .array(z.object({ version: z.string(), configuration: Configuration }))
+    .max(warmTreesMax)
+    .default([]),
 });
 export type CompileCapabilities = z.infer<typeof CompileCapabilities>;
 

@@ -5,7 +5,7 @@
  *    after `esphome version` has answered with exactly this version. Without it nothing in the folder counts.
  * 2. An environment is built where it stays (its scripts hold absolute paths), under a name that is never used again. A pip
  *    that outlived its killed parent therefore writes into a folder that nobody will ever use.
- * 3. One process builds at a time (`toolchain/folder-lock.ts`); whoever holds the lock throws away what is not ready.
+ * 3. One process builds at a time (`actor/folder-lock.ts`); whoever holds the lock throws away what is not ready.
  */
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
@@ -16,7 +16,7 @@ import type { GroupLedger } from "#actor/process-group.ts";
 import { plainEnvironment, runProcess, type ProcessResult } from "#actor/subprocess.ts";
 import { EsphomeBuildSpec } from "#protocol/job.ts";
 import { abortedStop, failed, fileFailure, type Attempt, type Stop } from "#toolchain/attempt.ts";
-import { lockFolder } from "#toolchain/folder-lock.ts";
+import { lockFolder } from "#actor/folder-lock.ts";
 import { isDiskFull, readPipRefusal, type PipRefusal } from "#toolchain/pip-refusal.ts";
 import { endOfProcess } from "#toolchain/process-end.ts";
 import { choosePython, findPythons, requiredPython, type Python, type PythonsFound } from "#toolchain/python.ts";

@@ -66,6 +66,26 @@ export async function resolveHost(
   }
 }
 
+/** Connects to the device's port and hangs up again. @returns why that is not possible; undefined when it is. */
+export async function reachDevice(
+  { host, port }: { readonly host: string; readonly port: number },
+  { withinMs, signal }: { readonly withinMs: number; readonly signal: AbortSignal },
+): Promise<NotConnected | undefined> {
+  const addresses = await resolveHost(host, { withinMs, signal });
+  if ("kind" in addresses) return addresses;
+  let last: NotConnected = { kind: "not-connected", detail: `${host} has no address` };
+  for (const address of addresses) {
+    const limits = { connectMs: withinMs, unreadBytesMax: 1_024, lastWordMs: 0, signal };
+    const opened = await DeviceConnection.open(address, port, limits);
+    if (!(opened instanceof DeviceConnection)) last = opened;
+    else {
+      opened[Symbol.dispose]();
+      return undefined;
+    }
+  }
+  return last;
+}
+
 export class DeviceConnection implements Disposable {
   readonly #socket: PatientSocket;
   readonly #limits: ConnectionLimits;

@@ -6,7 +6,9 @@
  */
 import type { Announcement } from "#protocol/agent.ts";
 import type { Chain } from "#protocol/chain.ts";
-import type { AgentId, ChainId } from "#protocol/ids.ts";
+import type { AgentId, ChainId, Configuration } from "#protocol/ids.ts";
+import type { Lane } from "#protocol/job.ts";
+import { FarmIndex } from "#coordinator/core/farm-index.ts";
 
 /** An agent as the coordinator knows it: its last statement, and when it was heard or given up. */
 export interface AgentState {
@@ -28,9 +30,11 @@ export class Draft {
   readonly #base: Farm;
   readonly #chains = new Map<ChainId, Chain | undefined>();
   readonly #agents = new Map<AgentId, AgentState>();
+  readonly #index: FarmIndex;
 
   constructor(base: Farm) {
     this.#base = base;
+    this.#index = FarmIndex.take(base.chains);
   }
 
   chain(id: ChainId): Chain | undefined {
@@ -38,11 +42,13 @@ export class Draft {
   }
 
   setChain(chain: Chain): void {
+    this.#index.replace(this.chain(chain.id), chain);
     this.#chains.delete(chain.id);
     this.#chains.set(chain.id, chain);
   }
 
   removeChain(id: ChainId): void {
+    this.#index.replace(this.chain(id), undefined);
     this.#chains.set(id, undefined);
   }
 
@@ -67,6 +73,42 @@ export class Draft {
     return all.sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
+  /** Chains of one configuration, oldest first. */
+  chainsOf(configuration: Configuration): readonly Chain[] {
+    return this.#all(this.#index.ofConfiguration(configuration));
+  }
+
+  /** Chains with a queued job of the lane, oldest first. The draft must not change while they are gone through. */
+  *queued(lane: Lane): Iterable<Chain> {
+    for (const id of this.#index.queued[lane]) {
+      const chain = this.chain(id);
+      if (chain !== undefined) yield chain;
+    }
+  }
+
+  hasQueued(lane: Lane): boolean {
+    return this.#index.queued[lane].length > 0;
+  }
+
+  /** Chains of which a job is in hand, or a probe waits; oldest first. */
+  taking(): readonly Chain[] {
+    return this.#all([...this.#index.taking].sort());
+  }
+
+  /** Chains with a job that has been in hand and is no longer; in any order. */
+  freeing(): readonly Chain[] {
+    return this.#all(this.#index.freeing);
+  }
+
+  #all(ids: Iterable<ChainId>): readonly Chain[] {
+    const chains: Chain[] = [];
+    for (const id of ids) {
+      const chain = this.chain(id);
+      if (chain !== undefined) chains.push(chain);
+    }
+    return chains;
+  }
+
   agents(): readonly AgentState[] {
     const all = [...this.#base.agents.values()].map((state) => this.#agents.get(state.announcement.agent) ?? state);
     for (const [id, state] of this.#agents) if (!this.#base.agents.has(id)) all.push(state);
@@ -81,16 +123,20 @@ export class Draft {
     return this.#chains;
   }
 
+  /** The next farm. The draft is used up: its index goes on with the farm. */
   finish(): Farm {
-    if (this.#chains.size === 0 && this.#agents.size === 0) return this.#base;
-    const chains = this.#chains.size === 0 ? this.#base.chains : new Map(this.#base.chains);
-    if (chains instanceof Map) {
-      for (const [id, chain] of this.#chains) {
-        if (chain === undefined) chains.delete(id);
-        else chains.set(id, chain);
-      }
-    }
+    const chains = this.#chains.size === 0 ? this.#base.chains : this.#finishChains();
+    this.#index.giveTo(chains);
     const agents = this.#agents.size === 0 ? this.#base.agents : new Map([...this.#base.agents, ...this.#agents]);
-    return { chains, agents };
+    return chains === this.#base.chains && agents === this.#base.agents ? this.#base : { chains, agents };
+  }
+
+  #finishChains(): ReadonlyMap<ChainId, Chain> {
+    const chains = new Map(this.#base.chains);
+    for (const [id, chain] of this.#chains) {
+      if (chain === undefined) chains.delete(id);
+      else chains.set(id, chain);
+    }
+    return chains;
   }
 }

@@ -14,8 +14,9 @@ import { type Job, isTerminal } from "#protocol/job.ts";
 import { jobRef } from "#protocol/ids.ts";
 import { isPastNoReturn } from "#coordinator/core/cancel.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
-import { deviceKey, isInHand } from "#coordinator/core/conflicts.ts";
+import { deviceKey } from "#coordinator/core/conflicts.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
+import { isInHand } from "#coordinator/core/in-hand.ts";
 
 /** @returns one sentence for every broken invariant, each with its number; none when the farm is sound. */
 export function checkFarm(farm: Farm): readonly string[] {

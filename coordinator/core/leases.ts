@@ -14,8 +14,8 @@ import { jobsOf } from "#protocol/chain.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import type { Assignment, Job, Lane } from "#protocol/job.ts";
 import { deviceDataTimeoutMs, leaseMs } from "#protocol/limits.ts";
-import { isInHand } from "#coordinator/core/conflicts.ts";
 import type { AgentState } from "#coordinator/core/farm.ts";
+import { isInHand } from "#coordinator/core/in-hand.ts";
 import { requeue } from "#coordinator/core/reports.ts";
 import type { Step } from "#coordinator/core/step.ts";
 
@@ -31,7 +31,7 @@ const unclaimedMsMax = leaseMs;
 /** Jobs in the hands of an agent, with their chains. */
 function inHandOf(step: Step, agent: AgentId): readonly { chain: Chain; job: Job }[] {
   return step.draft
-    .chains()
+    .taking()
     .flatMap((chain) => jobsOf(chain).map((job) => ({ chain, job })))
     .filter(({ job }) => job.assigned?.agent === agent && isInHand(job.state));
 }
@@ -79,7 +79,7 @@ export function loseAgent(step: Step, agent: AgentId): void {
 
 /** What the mere passing of time ends: unclaimed dispatches, and whatever is in the hands of nobody. */
 export function expireLeases(step: Step): void {
-  for (const chain of step.draft.chains()) {
+  for (const chain of step.draft.taking()) {
     for (const job of jobsOf(chain)) {
       if (job.assigned === undefined || !isInHand(job.state)) continue;
       const { agent } = job.assigned;

@@ -1,10 +1,11 @@
 /** Which queued job goes to which idle lane. Pure, and able to explain itself. */
 import type { Chain } from "#protocol/chain.ts";
-import { jobsOf } from "#protocol/chain.ts";
-import type { AgentId } from "#protocol/ids.ts";
+import { jobOf, jobsOf } from "#protocol/chain.ts";
+import type { AgentId, Configuration } from "#protocol/ids.ts";
 import type { Job, Lane } from "#protocol/job.ts";
-import { deviceKey, isInHand, takenIn } from "#coordinator/core/conflicts.ts";
+import { deviceKey, takenIn } from "#coordinator/core/conflicts.ts";
 import type { AgentState } from "#coordinator/core/farm.ts";
+import { isInHand } from "#coordinator/core/in-hand.ts";
 import type { Step } from "#coordinator/core/step.ts";
 
 /** An agent's lane as placement sees it; `free` counts the slots that no record has assigned. */
@@ -33,7 +34,7 @@ export function refusalOf(job: Job, { announcement, vanishedAt }: AgentState): s
 }
 
 /** Jobs in the records' hands per agent, and when one of its slots was last freed. */
-export function loadOf(chains: readonly Chain[]): ReadonlyMap<AgentId, { busy: number; freedAt: number }> {
+export function loadOf(chains: Iterable<Chain>): ReadonlyMap<AgentId, { busy: number; freedAt: number }> {
   const load = new Map<AgentId, { busy: number; freedAt: number }>();
   for (const chain of chains) {
     for (const job of jobsOf(chain)) {
@@ -61,50 +62,102 @@ export function flasherOf(agents: readonly AgentState[], chain: Chain, job: Job)
   )?.announcement.agent;
 }
 
-/** Assigns queued jobs, oldest chain first, each to the eligible lane that has been idle longest. */
+interface Placed {
+  readonly chain: Chain;
+  readonly job: Job;
+  readonly agent: AgentState;
+}
+
+/** Assigns queued jobs, oldest chain first, each to an eligible lane: where its tree is warm, else that which has been idle longest. */
 export function place(step: Step): void {
-  const chains = step.draft.chains();
-  const waiting = chains.flatMap((chain) =>
-    jobsOf(chain)
-      .filter((job) => job.state === "queued" && (job.notBeforeAt ?? 0) <= step.at)
-      .map((job) => ({ chain, job })),
-  );
-  if (waiting.length === 0) return;
-  const load = loadOf(chains);
-  const lanes = step.draft
-    .agents()
-    .map((agent): LaneState => {
-      const { busy, freedAt } = load.get(agent.announcement.agent) ?? { busy: 0, freedAt: 0 };
-      const idleSince = Math.max(agent.announcement.idleSince ?? step.at, freedAt);
-      return { agent, free: agent.vanishedAt === undefined ? agent.announcement.slots - busy : 0, idleSince };
-    })
-    .filter((lane) => lane.free > 0);
-  const free: Record<Lane, number> = { compile: 0, upload: 0 };
-  for (const lane of lanes) free[lane.agent.announcement.lane] += lane.free;
-  const taken = takenIn(chains);
-  const devices = new Set(taken.devices);
-  const trees = new Set(taken.trees);
-  const placed: { chain: Chain; job: Job; agent: AgentState }[] = [];
-  for (const { chain, job } of waiting) {
-    if (free[job.lane] === 0) continue;
-    const isProbe = job.lane === "upload" && job.mode === "probe";
-    const conflict =
-      job.lane === "compile" ? trees.has(chain.configuration) : !isProbe && devices.has(deviceKey(job.spec.target));
-    if (conflict || (isProbe && flasherOf(step.draft.agents(), chain, job) !== undefined)) continue;
-    const lane = oldestIdle(lanes.filter((lane) => lane.free > 0 && refusalOf(job, lane.agent) === undefined));
-    if (lane === undefined) continue;
-    lane.free -= 1;
-    free[job.lane] -= 1;
-    if (job.lane === "compile") trees.add(chain.configuration);
-    else devices.add(deviceKey(job.spec.target));
-    placed.push({ chain, job, agent: lane.agent });
-  }
+  const { draft } = step;
+  if (!draft.hasQueued("compile") && !draft.hasQueued("upload")) return;
+  const taking = draft.taking();
+  const lanes = freeLanes(step, taking);
+  if (lanes.length === 0) return;
+  const taken = takenIn(taking);
+  const placed = [
+    ...placeCompiles(step, lanes, new Set(taken.trees)),
+    ...placeUploads(step, lanes, new Set(taken.devices)),
+  ].sort((a, b) => (a.chain.id < b.chain.id ? -1 : 1));
   // A chain that has changed before may have freed the place of one that has not, so its record is written first.
-  const changedBefore = new Set(step.draft.changedChains().keys());
+  const changedBefore = new Set(draft.changedChains().keys());
   for (const { chain, job, agent } of placed.filter(({ chain }) => changedBefore.has(chain.id)))
     dispatch(step, chain, job, agent);
   for (const { chain, job, agent } of placed.filter(({ chain }) => !changedBefore.has(chain.id)))
     dispatch(step, chain, job, agent);
+}
+
+function freeLanes({ draft, at }: Step, taking: readonly Chain[]): readonly LaneState[] {
+  const load = loadOf(taking);
+  const lanes = draft
+    .agents()
+    .map((agent): LaneState => {
+      const busy = load.get(agent.announcement.agent)?.busy ?? 0;
+      const free = agent.vanishedAt === undefined ? agent.announcement.slots - busy : 0;
+      return { agent, free, idleSince: agent.announcement.idleSince ?? at };
+    })
+    .filter((lane) => lane.free > 0);
+  if (lanes.length < 2) return lanes;
+  const freed = loadOf(draft.freeing());
+  for (const lane of lanes) {
+    lane.idleSince = Math.max(lane.idleSince, freed.get(lane.agent.announcement.agent)?.freedAt ?? 0);
+  }
+  return lanes;
+}
+
+function placeCompiles(step: Step, lanes: readonly LaneState[], trees: Set<Configuration>): readonly Placed[] {
+  return placeLane(step, lanes, "compile", ({ configuration }) => {
+    if (trees.has(configuration)) return undefined;
+    return () => trees.add(configuration);
+  });
+}
+
+function placeUploads(step: Step, lanes: readonly LaneState[], devices: Set<string>): readonly Placed[] {
+  const agents = step.draft.agents();
+  return placeLane(step, lanes, "upload", (chain, job) => {
+    if (job.lane !== "upload") return undefined;
+    const device = deviceKey(job.spec.target);
+    const isBlocked = job.mode === "probe" ? flasherOf(agents, chain, job) !== undefined : devices.has(device);
+    return isBlocked ? undefined : () => devices.add(device);
+  });
+}
+
+/** @param reserve undefined when something else keeps the job from running; otherwise what takes its tree or device. */
+function placeLane(
+  step: Step,
+  all: readonly LaneState[],
+  name: Lane,
+  reserve: (chain: Chain, job: Job) => (() => void) | undefined,
+): readonly Placed[] {
+  const lanes = all.filter(({ agent }) => agent.announcement.lane === name);
+  const placed: Placed[] = [];
+  let free = lanes.reduce((sum, lane) => sum + lane.free, 0);
+  if (free === 0) return placed;
+  for (const chain of step.draft.queued(name)) {
+    const job = jobOf(chain, name);
+    if (job === undefined || (job.notBeforeAt ?? 0) > step.at) continue;
+    const take = reserve(chain, job);
+    if (take === undefined) continue;
+    const eligible = lanes.filter((lane) => lane.free > 0 && refusalOf(job, lane.agent) === undefined);
+    const lane = oldestIdle(eligible.filter(({ agent }) => isWarmFor(chain, job, agent))) ?? oldestIdle(eligible);
+    if (lane === undefined) continue;
+    take();
+    lane.free -= 1;
+    free -= 1;
+    placed.push({ chain, job, agent: lane.agent });
+    if (free === 0) break;
+  }
+  return placed;
+}
+
+/** There an unchanged configuration gives the very image that its device runs, and a changed one is built in seconds. */
+function isWarmFor({ configuration }: Chain, job: Job, { announcement }: AgentState): boolean {
+  if (job.lane !== "compile" || job.spec.driver !== "esphome") return false;
+  const { version } = job.spec;
+  return (
+    announcement.compile?.warm.some((tree) => tree.configuration === configuration && tree.version === version) ?? false
+  );
 }
 
 function oldestIdle(lanes: readonly LaneState[]): LaneState | undefined {

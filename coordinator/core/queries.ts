@@ -47,6 +47,14 @@ export function findChain(
   return undefined;
 }
 
+/** The newest build that has succeeded among the chains that are named by their id or configuration. */
+export function newestBuild(chains: readonly Chain[], reference: string): Chain | undefined {
+  return findChain(
+    chains.filter((chain) => chain.compile?.outcome?.kind === "built"),
+    reference,
+  )?.chain;
+}
+
 /** Why each job of a chain waits, or where it went: one line a fact. */
 export function explain(farm: Farm, id: ChainId, at: number): readonly string[] {
   const chain = farm.chains.get(id);

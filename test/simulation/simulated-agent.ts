@@ -204,4 +204,4 @@ export class SimulatedAgent {
   }
 }
 
-const anyCompile = { esphomeVersions: [], makesEnvironments: true, pythons: [], cpus: 2, memoryBytes: 1 };
+const anyCompile = { esphomeVersions: [], makesEnvironments: true, pythons: [], cpus: 2, memoryBytes: 1, warm: [] };

@@ -9,7 +9,7 @@ import { jobsOf } from "#protocol/chain.ts";
 import { type ChainId, JobName } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import type { JobResult } from "#protocol/messages.ts";
-import { isInHand } from "#coordinator/core/conflicts.ts";
+import { isInHand } from "#coordinator/core/in-hand.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import {

@@ -93,6 +93,8 @@ export interface StatementOptions {
   readonly holding?: readonly HeldJob[];
   readonly esphomeVersions?: readonly string[];
   readonly makesEnvironments?: boolean;
+  /** Configurations of which it has a tree of ESPHome 2026.10.0. */
+  readonly warm?: readonly string[];
 }
 
 /** An agent's statement. A compile lane makes any environment unless `makesEnvironments` is false. */
@@ -103,6 +105,7 @@ export function statementOf(agent: string, lane: Lane, options: StatementOptions
     pythons: [],
     cpus: 2,
     memoryBytes: 1,
+    warm: (options.warm ?? []).map((name) => ({ version: "2026.10.0", configuration: configurationNamed(name) })),
   };
   return {
     v: 1,

@@ -88,6 +88,27 @@ describe("who gets a job", () => {
   });
 });
 
+describe("where a build tree is warm", () => {
+  test("the build goes there, however long another lane has been idle", () => {
+    const farm = new TestFarm();
+    farm.compileAgent("idle", { idleSince: startAt, warm: ["fan"] });
+    farm.compileAgent("warm", { idleSince: startAt + 10, warm: ["lamp"] });
+    farm.submit(buildRequest(1, { configuration: "lamp" }));
+    expect(farm.job(1, "compile").assigned?.agent).toBe("warm");
+  });
+
+  test("a build for another release of ESPHome finds it cold, and so does one whose warm lane is taken", () => {
+    const farm = new TestFarm();
+    farm.compileAgent("idle", { idleSince: startAt, slots: 2 });
+    farm.compileAgent("warm", { idleSince: startAt + 10, warm: ["lamp", "fan", "porch"] });
+    farm.submit(buildRequest(1, { configuration: "lamp", version: "2026.9.0" }));
+    expect(farm.job(1, "compile").assigned?.agent).toBe("idle");
+    farm.submit(buildRequest(2, { configuration: "fan" }), buildRequest(3, { configuration: "porch" }));
+    expect(farm.job(2, "compile").assigned?.agent).toBe("warm");
+    expect(farm.job(3, "compile").assigned?.agent).toBe("idle");
+  });
+});
+
 describe("how many and in which order", () => {
   test("an agent gets as many jobs as it has slots, across all its announcements", () => {
     const farm = new TestFarm();

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "#actor/clock.ts";
-import { lockFolder } from "#toolchain/folder-lock.ts";
+import { lockFolder } from "#actor/folder-lock.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 const fixture = join(import.meta.dirname, "../fixtures/lock-holder.ts");

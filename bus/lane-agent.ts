@@ -1,0 +1,111 @@
+/**
+ * The process of an agent: one lane worked over one connection.
+ *
+ * 1. One process at a time uses an agent's home: a second one waits until the first is gone.
+ * 2. What it has started dies with it, however it dies; and before the first statement nothing of a predecessor is left, because
+ *    a statement that does not hold a job says that the job is lost.
+ */
+import { randomBytes } from "node:crypto";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { AgentSettings } from "#actor/agent-settings.ts";
+import type { Clock } from "#actor/clock.ts";
+import { lockFolder } from "#actor/folder-lock.ts";
+import { type JobHandler, LaneWorker } from "#actor/lane-worker.ts";
+import type { Log } from "#actor/log.ts";
+import { whileUnavailable } from "#actor/patience.ts";
+import { GroupLedger } from "#actor/process-group.ts";
+import { folderSpool } from "#actor/result-spool.ts";
+import { UnavailableError } from "#protocol/errors.ts";
+import { BootId } from "#protocol/ids.ts";
+import type { Lane } from "#protocol/job.ts";
+import { farmVersion } from "#protocol/version.ts";
+import { type Connection, connect } from "#bus/connection.ts";
+import { askCoordinator } from "#bus/farm-client.ts";
+import { laneSource } from "#bus/lanes.ts";
+import { announce } from "#bus/presence.ts";
+
+/** What the lane's own code gets to work with. */
+export interface AgentWorld {
+  readonly settings: AgentSettings;
+  readonly connection: Connection;
+  readonly ledger: GroupLedger;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** What it gives back: how it does a job, and what it has to do once the lane is open. */
+export interface LaneWork {
+  readonly handler: JobHandler;
+  readonly onOpen?: (worker: LaneWorker) => void;
+}
+
+export interface LaneAgentOptions {
+  readonly settings: AgentSettings;
+  readonly lane: Lane;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly prepare: (world: AgentWorld) => Promise<LaneWork>;
+}
+
+/** Works the lane until the signal fires, and then to the end of what must not be broken off. @throws UnavailableError */
+export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
+  const { settings, lane, clock, log, signal } = options;
+  await using lock = await lockFolder(join(settings.home, "lock"), {
+    clock,
+    signal,
+    onWait: (pid) =>
+      log.warn({ home: settings.home, pid }, "another process uses this agent's home: waiting for its end"),
+  });
+  if (lock === undefined) return;
+  const ledger = new GroupLedger(join(settings.home, "processes"), { isGuarding: true });
+  const survivors = await ledger.endLeftovers(clock);
+  if (survivors.length > 0) {
+    throw new UnavailableError("survivors", `processes of a former run cannot be ended: ${survivors.join(", ")}`);
+  }
+  const connection = await whileUnavailable(
+    clock,
+    signal,
+    () => connect(settings.url, `flashyard ${settings.agent}`),
+    (error) => log.warn(error.message),
+  );
+  if (connection === undefined) return;
+  try {
+    const work = await options.prepare({ settings, connection, ledger, clock, log });
+    await using worker = new LaneWorker({
+      identity: {
+        agent: settings.agent,
+        boot: BootId.parse(randomBytes(8).toString("hex")),
+        lane,
+        slots: settings.slots,
+        version: farmVersion,
+        host: hostname(),
+        pid: process.pid,
+      },
+      source: laneSource(connection, lane, settings.agent, settings.slots, log),
+      link: {
+        ask: (ask) => askCoordinator(connection, settings.agent, ask),
+        announce: (statement) => announce(connection, statement),
+        ping: () => connection.rtt(),
+      },
+      handler: work.handler,
+      spool: folderSpool(join(settings.home, "results")),
+      clock,
+      log,
+    });
+    await worker.start();
+    work.onOpen?.(worker);
+    log.info({ url: settings.url, slots: settings.slots }, `${lane} lane open`);
+    await untilFired(signal);
+    log.info("the lane closes; a flash that has begun goes on to its end");
+    await worker.stop();
+  } finally {
+    await connection.close();
+  }
+}
+
+async function untilFired(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}

@@ -1,0 +1,231 @@
+/** Every command with its options and help. What a command does is loaded when it is used. */
+import { Command, InvalidArgumentError, Option } from "commander";
+import { farmVersion } from "#protocol/version.ts";
+import { type ExitCode, exitCodeTable } from "#cli/exit-codes.ts";
+import { defaultEsphomeVersion, type Session } from "#cli/session.ts";
+
+/** How `main.ts` runs a command: makes the session, sets the exit code. */
+export interface Runner {
+  run(work: (session: Session) => Promise<ExitCode>): Promise<void>;
+  /** A command that handles signals itself and answers with its exit code. */
+  runAlone(work: () => Promise<number>): Promise<void>;
+}
+
+export interface CommandLineOptions {
+  readonly runner: Runner;
+  /** What stands behind the first `--` of `build`; undefined when there is none. */
+  readonly buildCommand: readonly string[] | undefined;
+}
+
+const reference = "JOB, chain or configuration: 01kf3…, 01kf3….compile, lamp or lamp.upload";
+
+export function commandLine(options: CommandLineOptions): Command {
+  const program = new Command("flashyard")
+    .description("Builds firmware on several machines and flashes it from agents beside the devices.")
+    .version(farmVersion, "-V, --version")
+    .option("--server <url>", "the farm's NATS server (FLASHYARD_NATS_URL; nats://127.0.0.1:4222)")
+    .configureHelp({ showGlobalOptions: true })
+    .helpCommand(true)
+    .exitOverride();
+  addUp(program, options.runner);
+  addWork(program, options);
+  addUpload(program, options.runner);
+  addViews(program, options.runner);
+  addControl(program, options.runner);
+  addAdvice(program, options.runner);
+  // Settings are inherited by commands when they are made, the help text is not.
+  program.addHelpText("after", helpEnd);
+  return program;
+}
+
+const helpEnd = `
+The first time:
+  flashyard up                      a farm on this machine; leave it running
+  flashyard doctor                  says what is missing
+  flashyard install lamp.yaml       builds lamp and flashes it over the air
+  flashyard install --all           every configuration of this folder
+
+${exitCodeTable()}
+
+Environment: FLASHYARD_NATS_URL (server), FLASHYARD_CACHE (ESPHome environments, ~/.cache/flashyard),
+FLASHYARD_PYTHON (the Python to make them with), NO_COLOR.`;
+
+function examples(...lines: readonly string[]): string {
+  return ["", "Examples:", ...lines.map((line) => `  ${line}`)].join("\n");
+}
+
+const versionOption = () =>
+  new Option("--esphome-version <version>", "release of ESPHome to build with").default(defaultEsphomeVersion);
+const jsonOption = () => new Option("--json", "one JSON object a line");
+const detachOption = () => new Option("--detach", "do not wait: print the chains and return");
+const onOption = () => new Option("--on <agent>", "upload agent that flashes; see `flashyard agents`");
+const deviceOption = () =>
+  new Option("--device <host[:port]>", "where the device is, when its configuration cannot say");
+const repeated = (value: string, before: readonly string[]) => [...before, value];
+
+function numberFrom(min: number, max: number): (text: string) => number {
+  return (text) => {
+    if (/^\d{1,6}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text);
+    throw new InvalidArgumentError(`It is a number from ${min} to ${max}.`);
+  };
+}
+
+function addWork(program: Command, { runner, buildCommand }: CommandLineOptions): void {
+  program
+    .command("install")
+    .description("Build configurations and flash them over the air.")
+    .argument("[file...]", "configuration files of ESPHome")
+    .option("--all", "every *.yaml of the folder but secrets.yaml and files that start with a dot")
+    .option("--folder <dir>", "the folder of --all (default: this one)")
+    .addOption(versionOption())
+    .addOption(onOption())
+    .addOption(deviceOption())
+    .addOption(detachOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      examples(
+        "flashyard install lamp.yaml fan.yaml",
+        "flashyard install --all --detach",
+        "flashyard install lamp.yaml --device 192.168.1.20 --on attic-upload",
+      ),
+    )
+    .action((files: string[], options) =>
+      runner.run(async (session) => (await import("#cli/commands/install.ts")).runInstall(session, files, options)),
+    );
+  program
+    .command("build")
+    .description("Build without flashing: configurations, or a folder with any command behind two dashes.")
+    .usage("[options] FILE…\n       flashyard build [options] DIR --artifact GLOB -- COMMAND…")
+    .argument("[input...]", "configuration files of ESPHome, or the folder that the command builds")
+    .option("--all", "every *.yaml of the folder but secrets.yaml and files that start with a dot")
+    .option("--folder <dir>", "the folder of --all (default: this one)")
+    .addOption(versionOption())
+    .option(
+      "-o, --output <dir>",
+      "write the images and manifest.json there; of several builds, each into its own folder",
+    )
+    .option("--artifact <glob>", "with a command: files that it makes; may be repeated", repeated, [])
+    .option("--skip <glob>", "with a command: files of the folder to leave out; may be repeated", repeated, [])
+    .option("--platform <name>", "with a command: what it builds for (default: generic)")
+    .option("--name <name>", "with a command: the configuration's name (default: the folder's)")
+    .addOption(detachOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      examples(
+        "flashyard build lamp.yaml -o images",
+        "flashyard build blink --artifact 'build/*.bin' --skip build -- make all",
+      ),
+    )
+    .action((inputs: string[], options) =>
+      runner.run(async (session) =>
+        (await import("#cli/commands/build.ts")).runBuild(session, inputs, buildCommand, options),
+      ),
+    );
+}
+
+function addUpload(program: Command, runner: Runner): void {
+  program
+    .command("upload")
+    .description("Flash what has been built already: the newest build of the configuration.")
+    .argument("<file>", "configuration file of ESPHome; it says where the device is")
+    .option("--from <chain>", "flash what this chain built")
+    .addOption(deviceOption())
+    .addOption(onOption())
+    .addOption(versionOption())
+    .addOption(detachOption())
+    .addOption(jsonOption())
+    .addHelpText("after", examples("flashyard build lamp.yaml && flashyard upload lamp.yaml"))
+    .action((file: string, options) =>
+      runner.run(async (session) => (await import("#cli/commands/upload.ts")).runUpload(session, file, options)),
+    );
+}
+
+function addViews(program: Command, runner: Runner): void {
+  program
+    .command("ps")
+    .description("List the jobs that wait and run.")
+    .option("-a, --all", "also the newest 50 chains that have ended")
+    .addOption(jsonOption())
+    .action((options) => runner.run(async (session) => (await import("#cli/commands/ps.ts")).runPs(session, options)));
+  program
+    .command("devices")
+    .description("List the devices with what their last upload left on them.")
+    .addOption(jsonOption())
+    .action((options) =>
+      runner.run(async (session) => (await import("#cli/commands/devices.ts")).runDevices(session, options)),
+    );
+  program
+    .command("agents")
+    .description("List the agents that build and flash.")
+    .addOption(jsonOption())
+    .action((options) =>
+      runner.run(async (session) => (await import("#cli/commands/agents.ts")).runAgents(session, options)),
+    );
+  program
+    .command("explain")
+    .description("Say why a job waits, or where it went.")
+    .argument("<job>", reference)
+    .addOption(jsonOption())
+    .action((text: string, options) =>
+      runner.run(async (session) => (await import("#cli/commands/explain.ts")).runExplain(session, text, options)),
+    );
+}
+
+function addControl(program: Command, runner: Runner): void {
+  program
+    .command("logs")
+    .description("Print what the tools of a job printed.")
+    .argument("<job>", reference)
+    .option("-f, --follow", "go on until the job has ended; the exit code says how")
+    .addOption(jsonOption())
+    .addHelpText("after", examples("flashyard logs lamp -f", "flashyard logs lamp.compile"))
+    .action((text: string, options) =>
+      runner.run(async (session) => (await import("#cli/commands/logs.ts")).runLogs(session, text, options)),
+    );
+  program
+    .command("cancel")
+    .description("Cancel a job or a chain and wait until it is over. A flash that has begun goes on.")
+    .argument("<job>", reference)
+    .option("--no-wait", "return as soon as the order is taken")
+    .addOption(jsonOption())
+    .addHelpText("after", "\nExit code 0 when it is cancelled, 1 when it was too late.")
+    .action((text: string, options) =>
+      runner.run(async (session) => (await import("#cli/commands/cancel.ts")).runCancel(session, text, options)),
+    );
+}
+
+function addUp(program: Command, runner: Runner): void {
+  program
+    .command("up")
+    .description("Run a whole farm on this machine until Ctrl-C.")
+    .option("--port <n>", "port of the NATS server on 127.0.0.1 (default: 4222)", numberFrom(1, 65_535))
+    .option("--home <dir>", "folder of what must survive a restart (default: ~/.local/share/flashyard/farm)")
+    .option("--compile <n>", "number of compile agents (default: 1)", numberFrom(0, 64))
+    .option("--slots <n>", "builds at a time for each of them (default: 1)", numberFrom(1, 256))
+    .option("--upload-slots <n>", "flashes at a time (default: 4)", numberFrom(1, 64))
+    .option("--log-level <level>", "trace, debug, info, warn or error")
+    .action((options) => runner.run(async (session) => (await import("#cli/commands/up.ts")).runUp(session, options)));
+}
+
+function addAdvice(program: Command, runner: Runner): void {
+  program
+    .command("doctor")
+    .description("Check this machine and the farm, and say how to fix what is missing.")
+    .addOption(jsonOption())
+    .action((options) =>
+      runner.run(async (session) => (await import("#cli/commands/doctor.ts")).runDoctor(session, options)),
+    );
+  program
+    .command("version")
+    .description("Print the version.")
+    .addOption(jsonOption())
+    .action(({ json = false }: { json?: boolean }) =>
+      runner.runAlone(async () => {
+        const { versionLine } = await import("#cli/commands/version.ts");
+        process.stdout.write(`${versionLine(process.version, json)}\n`);
+        return 0;
+      }),
+    );
+}

@@ -1,0 +1,68 @@
+/** `flashyard up`: a whole farm on this machine until Ctrl-C. */
+import { join } from "node:path";
+import { defaultHome } from "#actor/agent-settings.ts";
+import { UsageError } from "#protocol/errors.ts";
+import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
+import { localAgents, startLocalFarm } from "#cli/local-farm.ts";
+import type { Session } from "#cli/session.ts";
+
+export interface UpOptions {
+  readonly port?: number;
+  readonly home?: string;
+  readonly compile?: number;
+  readonly slots?: number;
+  readonly uploadSlots?: number;
+  readonly logLevel?: string;
+}
+
+const defaultPort = 4222;
+/** Over the air a flash waits for the device most of the time; more at once crowd a weak network. */
+const defaultUploadSlots = 4;
+const logLevels = ["trace", "debug", "info", "warn", "error"];
+
+/** Returns when everything has been stopped in order; a flash that has begun is waited for. */
+export async function runUp(session: Session, options: UpOptions): Promise<ExitCode> {
+  const { terminal, interrupted, environment } = session;
+  const home = options.home ?? join(defaultHome(environment), "farm");
+  const logLevel = options.logLevel ?? environment["FLASHYARD_LOG"] ?? "info";
+  if (!logLevels.includes(logLevel)) {
+    throw new UsageError("bad-log-level", `${JSON.stringify(logLevel)} is no log level: use ${logLevels.join(", ")}`);
+  }
+  const serverUrl = session.isServerNamed ? session.serverUrl : undefined;
+  const agents = localAgents({
+    compile: options.compile ?? 1,
+    slots: options.slots ?? 1,
+    uploadSlots: options.uploadSlots ?? defaultUploadSlots,
+  });
+  await using farm = await startLocalFarm({
+    home,
+    cacheFolder: session.cacheFolder,
+    port: options.port ?? defaultPort,
+    serverUrl,
+    serverBinary: environment["FLASHYARD_NATS_SERVER"],
+    agents,
+    logLevel,
+    variables: handedOn(environment),
+    signal: interrupted,
+    say: (line) => terminal.note(line),
+  });
+  terminal.line(`flashyard is up: ${farm.url}`);
+  for (const { name, lane, slots } of agents)
+    terminal.line(`  ${name}  ${lane} lane, ${slots} slot${slots === 1 ? "" : "s"}`);
+  terminal.line(`  logs in ${join(home, "logs")}; Ctrl-C ends the farm`);
+  if (options.port !== undefined && options.port !== defaultPort) {
+    terminal.line(`  elsewhere on this machine: export FLASHYARD_NATS_URL=${farm.url}`);
+  }
+  await new Promise<void>((resolve) => {
+    if (interrupted.aborted) resolve();
+    interrupted.addEventListener("abort", () => resolve(), { once: true });
+  });
+  terminal.note("ending the farm; a flash that has begun goes on to its end (Ctrl-C again: at once)");
+  return exitCodes.done;
+}
+
+/** What the agents' own programs need of this process's environment. */
+function handedOn(environment: NodeJS.ProcessEnv): Record<string, string> {
+  const isWanted = ([name]: [string, string | undefined]) => name === "FLASHYARD_PYTHON" || name.startsWith("ESPHOME_");
+  return Object.fromEntries(Object.entries(environment).filter(isWanted)) as Record<string, string>;
+}

@@ -1,0 +1,85 @@
+/** The way to the farm, with errors that tell the user what to do. */
+import type { AdminAnswer, AdminRequest } from "#protocol/admin.ts";
+import { InvariantError, UnavailableError, UsageError } from "#protocol/errors.ts";
+import { poll } from "#actor/clock.ts";
+import { connect, type Connection } from "#bus/connection.ts";
+import { askAdmin } from "#bus/farm-client.ts";
+import type { Session } from "#cli/session.ts";
+
+export type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { kind: K }>;
+
+/** A coordinator that is restarted answers again after two seconds. */
+const restartMsMax = 4_000;
+const askAgainMs = 200;
+
+/** A server's address without the user name and password that it may hold. */
+export function shownUrl(url: string): string {
+  return url.replace(/\/\/[^/@]*@/, "//");
+}
+
+export class Farm implements AsyncDisposable {
+  readonly connection: Connection;
+  readonly #session: Session;
+
+  private constructor(connection: Connection, session: Session) {
+    this.connection = connection;
+    this.#session = session;
+  }
+
+  /** @throws UnavailableError `no-farm` when no server answers */
+  static async open(session: Session): Promise<Farm> {
+    try {
+      return new Farm(await connect(session.serverUrl, "flashyard command line"), session);
+    } catch (cause) {
+      const message =
+        `no farm answers at ${shownUrl(session.serverUrl)}: start one with \`flashyard up\`, ` +
+        "or name its server with --server or FLASHYARD_NATS_URL";
+      throw new UnavailableError("no-farm", message, { cause });
+    }
+  }
+
+  /**
+   * Asks the coordinator, again while none answers, for as long as a restart takes.
+   * @throws UsageError when it refuses; UnavailableError when there is none, or it cannot answer now
+   */
+  async ask<K extends AdminAnswer["kind"]>(
+    request: AdminRequest,
+    kind: K,
+    withinMs = restartMsMax,
+  ): Promise<AnswerOf<K>> {
+    const { clock, interrupted, serverUrl } = this.#session;
+    let last: UnavailableError | undefined;
+    const limits = { everyMs: askAgainMs, withinMs, signal: interrupted };
+    const answer = await poll(clock, limits, async () => {
+      try {
+        return await this.askOnce(request, kind);
+      } catch (error) {
+        if (!(error instanceof UnavailableError)) throw error;
+        last = error;
+        return undefined;
+      }
+    });
+    if (answer !== undefined) return answer;
+    interrupted.throwIfAborted();
+    if (last?.code !== "no-responders" && last !== undefined) throw last;
+    const message =
+      `a NATS server answers at ${shownUrl(serverUrl)}, but no coordinator does: ` +
+      "start one with `flashyard up`, or see why it ended";
+    throw new UnavailableError("no-coordinator", message, { cause: last });
+  }
+
+  /** @throws as `ask`, without trying again */
+  async askOnce<K extends AdminAnswer["kind"]>(request: AdminRequest, kind: K): Promise<AnswerOf<K>> {
+    const answer = await askAdmin(this.connection, request);
+    if (answer.kind === kind) return answer as AnswerOf<K>;
+    if (answer.kind !== "refused") {
+      throw new InvariantError("wrong-answer", `the coordinator answered ${answer.kind} to ${request.kind}`);
+    }
+    const isPassing = answer.code === "busy" || answer.code === "unavailable";
+    throw new (isPassing ? UnavailableError : UsageError)(answer.code, answer.message);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.connection.close();
+  }
+}

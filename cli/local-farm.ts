@@ -1,0 +1,235 @@
+/**
+ * A whole farm on this machine: nats-server, coordinator, compile agents and an upload agent, each a process of its own.
+ *
+ * 1. One farm at a time uses a home; what a killed predecessor left running there is ended first.
+ * 2. `startLocalFarm` returns when the coordinator answers and every agent has announced itself.
+ */
+import { createWriteStream } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { machineName } from "#actor/agent-settings.ts";
+import { type Clock, poll, systemClock } from "#actor/clock.ts";
+import { lockFolder } from "#actor/folder-lock.ts";
+import { requireFreePort } from "#actor/loopback-port.ts";
+import { GroupLedger } from "#actor/process-group.ts";
+import { plainEnvironment, type ProcessResult, runProcess } from "#actor/subprocess.ts";
+import { UnavailableError, UsageError } from "#protocol/errors.ts";
+import { flashTotalMsMax } from "#protocol/limits.ts";
+import { connect } from "#bus/connection.ts";
+import { startEmbeddedServer } from "#bus/embedded-server.ts";
+import { askAdmin } from "#bus/farm-client.ts";
+import { resolveServerBinary } from "#bus/server-binary.ts";
+import { checkServer } from "#bus/server-check.ts";
+import { type Member, Supervisor } from "#cli/supervisor.ts";
+
+export interface LocalAgent {
+  readonly name: string;
+  readonly lane: "compile" | "upload";
+  readonly slots: number;
+}
+
+export interface LocalFarmOptions {
+  readonly home: string;
+  readonly cacheFolder: string;
+  /** Port of the embedded nats-server on 127.0.0.1. */
+  readonly port: number;
+  /** An existing server; none is started then. */
+  readonly serverUrl?: string | undefined;
+  /** Path of a nats-server that the user names. */
+  readonly serverBinary?: string | undefined;
+  readonly agents: readonly LocalAgent[];
+  readonly logLevel: string;
+  /** More variables for the coordinator and the agents: FLASHYARD_PYTHON, ESPHome's mirrors. */
+  readonly variables?: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+  /** Lines for the user. */
+  readonly say: (line: string) => void;
+  /** Told the process id of each member whenever it starts. */
+  readonly onStart?: (member: string, pid: number) => void;
+  readonly clock?: Clock;
+}
+
+export interface LocalFarm extends AsyncDisposable {
+  readonly url: string;
+}
+
+const root = join(import.meta.dirname, "..");
+
+/** The coordinator answers 0.2 s after the server, an agent that looks for Pythons a second later; a Raspberry Pi is slower. */
+const readyMsMax = 60_000;
+
+/** A build is ended within two seconds; its results are on disk before that. */
+const endMsMax = 15_000;
+/**
+ * It lets its flash end first; and it is meant for small machines: less room for young objects saves 6 MB, one thread instead of
+ * four for V8's own work 1 MB.
+ */
+const uploadMember = { graceMs: flashTotalMsMax, nodeOptions: ["--max-semi-space-size=1", "--v8-pool-size=1"] };
+
+/**
+ * @throws UsageError `home-in-use`, `port-taken`, `nats-server-…` (see `resolveServerBinary`, `checkServer`)
+ * @throws UnavailableError `survivors`, `no-server`, `farm-not-ready`
+ */
+export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFarm> {
+  const { home, clock = systemClock } = options;
+  await mkdir(join(home, "logs"), { recursive: true, mode: 0o700 });
+  await using started = new AsyncDisposableStack();
+  started.use(await lockHome(home, clock));
+  const ledger = new GroupLedger(join(home, "processes"));
+  const survivors = await ledger.endLeftovers(clock);
+  if (survivors.length > 0) {
+    throw new UnavailableError("survivors", `processes of a former run cannot be ended: ${survivors.join(", ")}`);
+  }
+  const supervisor = started.use(new Supervisor(clock, options.say));
+  const url = options.serverUrl ?? (await keepServer(options, supervisor, ledger));
+  const connection = await connectWhenUp(url, clock, options.signal);
+  try {
+    await checkServer(connection);
+    const environment = { ...plainEnvironment(), ...options.variables, FLASHYARD_NATS_URL: url };
+    const common = { FLASHYARD_LOG: options.logLevel, FLASHYARD_SUPERVISED: "1", FLASHYARD_CACHE: options.cacheFolder };
+    const variables = { ...environment, ...common, NODE_COMPILE_CACHE: codeCache(options.cacheFolder) };
+    await warmUp(variables, options.signal);
+    const member = (name: string, entry: string, own: Record<string, string>, how: Partial<NodeMemberOptions>) => {
+      const usual = { nodeOptions: [], graceMs: endMsMax, ledger, options };
+      supervisor.keep(nodeMember(name, entry, { ...variables, ...own }, { ...usual, ...how }));
+    };
+    member("coordinator", "coordinator/main.ts", {}, {});
+    for (const { name, lane, slots } of options.agents) {
+      const own = { FLASHYARD_AGENT: name, FLASHYARD_SLOTS: String(slots), FLASHYARD_HOME: join(home, "agents", name) };
+      member(name, `${lane}-agent/main.ts`, own, lane === "upload" ? uploadMember : {});
+    }
+    const wanted = options.agents.map((agent) => agent.name);
+    const missing = await poll(clock, { everyMs: 50, withinMs: readyMsMax, signal: options.signal }, async () => {
+      const answer = await askAdmin(connection, { v: 1, kind: "agents" }).catch(() => undefined);
+      if (answer?.kind !== "agents") return undefined;
+      const online: readonly string[] = answer.agents
+        .filter((view) => view.online)
+        .map((view) => view.announcement.agent);
+      return wanted.every((name) => online.includes(name)) ? true : undefined;
+    });
+    if (missing === undefined) {
+      const reason = options.signal.aborted ? "interrupted" : `not ready after ${readyMsMax / 1000} s`;
+      throw new UnavailableError("farm-not-ready", `the farm is ${reason}; its logs are in ${join(home, "logs")}`);
+    }
+  } finally {
+    await connection.close();
+  }
+  const running = started.move();
+  return { url, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
+
+/** Where Node keeps our code as it runs it: types stripped and compiled. */
+function codeCache(cacheFolder: string): string {
+  return join(cacheFolder, "node");
+}
+
+/**
+ * Fills the cache of code, a second's work once: a process that has to strip types itself keeps 30 MB more for life, and an
+ * upload agent lives on a small machine.
+ */
+async function warmUp(variables: Record<string, string>, signal: AbortSignal): Promise<void> {
+  await runProcess({ argv: [process.execPath, join(root, "upload-agent/main.ts"), "--check"], env: variables, signal });
+}
+
+async function lockHome(home: string, clock: Clock): Promise<AsyncDisposable> {
+  const giveUp = new AbortController();
+  let holder = 0;
+  const onWait = (pid: number) => {
+    holder = pid;
+    giveUp.abort();
+  };
+  const lock = await lockFolder(join(home, "lock"), { clock, signal: giveUp.signal, onWait });
+  if (lock !== undefined) return lock;
+  throw new UsageError(
+    "home-in-use",
+    `another farm (process ${holder}) runs in ${home}: use that one, end it, or name another folder with --home`,
+  );
+}
+
+/** @returns the server's URL; it listens once the connection that follows succeeds. */
+async function keepServer(options: LocalFarmOptions, supervisor: Supervisor, ledger: GroupLedger): Promise<string> {
+  const { port, home, cacheFolder, signal, serverBinary } = options;
+  // Before anything is downloaded for it.
+  await requireFreePort(port, "nats-server");
+  const binary = await resolveServerBinary({
+    cacheFolder,
+    signal,
+    ...(serverBinary === undefined ? {} : { explicitPath: serverBinary }),
+    onProgress: options.say,
+  });
+  supervisor.keep({
+    name: "nats-server",
+    async run(stop) {
+      const onStart = (pid: number) => options.onStart?.("nats-server", pid);
+      const server = await startEmbeddedServer({
+        binary: binary.path,
+        folder: join(home, "nats"),
+        port,
+        ledger,
+        onStart,
+      });
+      const end = () => void server.stop();
+      stop.addEventListener("abort", end, { once: true });
+      if (stop.aborted) end();
+      return server.ended;
+    },
+  });
+  return `nats://127.0.0.1:${port}`;
+}
+
+async function connectWhenUp(url: string, clock: Clock, signal: AbortSignal) {
+  let last: unknown;
+  const connection = await poll(clock, { everyMs: 50, withinMs: 20_000, signal }, async () =>
+    connect(url, "flashyard up").catch((error: unknown) => {
+      last = error;
+      return undefined;
+    }),
+  );
+  if (connection === undefined) throw last ?? new UnavailableError("no-server", `no NATS server answers at ${url}`);
+  return connection;
+}
+
+interface NodeMemberOptions {
+  readonly nodeOptions: readonly string[];
+  readonly graceMs: number;
+  readonly ledger: GroupLedger;
+  readonly options: LocalFarmOptions;
+}
+
+/** One of our own programs, with its log in a file of its name. */
+function nodeMember(
+  name: string,
+  entry: string,
+  env: Record<string, string>,
+  { nodeOptions, graceMs, ledger, options }: NodeMemberOptions,
+): Member {
+  return {
+    name,
+    async run(signal): Promise<ProcessResult> {
+      const log = createWriteStream(join(options.home, "logs", `${name}.log`), { flags: "a", mode: 0o600 });
+      try {
+        return await runProcess({
+          argv: [process.execPath, ...nodeOptions, join(root, entry)],
+          env,
+          signal,
+          graceMs,
+          ledger,
+          onStart: (pid) => options.onStart?.(name, pid),
+          onBytes: (chunk) => log.write(chunk),
+        });
+      } finally {
+        log.end();
+      }
+    },
+  };
+}
+
+/** Names of this machine's agents: plain for one of a lane, numbered for more. */
+export function localAgents(counts: { compile: number; slots: number; uploadSlots: number }): readonly LocalAgent[] {
+  const machine = machineName();
+  const compile = Array.from({ length: counts.compile }, (_, index): LocalAgent => {
+    const name = counts.compile === 1 ? `${machine}-compile` : `${machine}-compile-${index + 1}`;
+    return { name, lane: "compile", slots: counts.slots };
+  });
+  return [...compile, { name: `${machine}-upload`, lane: "upload", slots: counts.uploadSlots }];
+}

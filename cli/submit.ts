@@ -1,0 +1,180 @@
+/** Hands chains over to the farm, and follows them. What `install`, `build` and `upload` share. */
+import { randomBytes } from "node:crypto";
+import { poll } from "#actor/clock.ts";
+import type { ChainRequest } from "#protocol/admin.ts";
+import type { Chain } from "#protocol/chain.ts";
+import { jobsOf } from "#protocol/chain.ts";
+import { UnavailableError } from "#protocol/errors.ts";
+import { type AgentId, type ChainId, chainIdFrom } from "#protocol/ids.ts";
+import type { Lane } from "#protocol/job.ts";
+import { shown, widthOf } from "#cli/clean-text.ts";
+import { type ExitCode, exitCodes, worstOf } from "#cli/exit-codes.ts";
+import type { AnswerOf, Farm } from "#cli/farm.ts";
+import { ChainFollower } from "#cli/follow.ts";
+import { codeOfChain, summarySentence } from "#cli/outcome.ts";
+import type { Refusal } from "#cli/refusal.ts";
+import { count } from "#cli/render.ts";
+import { jobFields, reporterFor } from "#cli/reporter.ts";
+import type { Session } from "#cli/session.ts";
+
+export interface SubmitOptions {
+  readonly isDetached: boolean;
+  readonly isJson: boolean;
+  /** Inputs that could not be used; they have been shown, and count for the exit code. */
+  readonly refused: readonly Refusal[];
+}
+
+export interface Submitted {
+  readonly code: ExitCode;
+  /** As they stood at the end; empty when nobody waited for it. */
+  readonly chains: readonly Chain[];
+}
+
+/** A coordinator whose machine starts again is back after this, or something is wrong with it. */
+const submitMsMax = 30_000;
+
+export function newChainId(session: Session): ChainId {
+  return chainIdFrom(session.clock.now(), randomBytes(6));
+}
+
+/** `requests` may be empty when everything was refused. @throws UsageError, UnavailableError */
+export async function submitAndFollow(
+  session: Session,
+  farm: Farm,
+  requests: readonly ChainRequest[],
+  options: SubmitOptions,
+): Promise<Submitted> {
+  const { terminal, clock, interrupted } = session;
+  const { isJson, isDetached, refused } = options;
+  const refusedCodes = refused.map(() => exitCodes.badInput);
+  if (requests.length === 0) {
+    const code = worstOf(refusedCodes);
+    if (isJson) summarize(session, [], [], refused, code);
+    return { code, chains: [] };
+  }
+  await hintAtMissingAgents(session, farm, requests);
+  const nameWidth = Math.max(...requests.map(({ configuration }) => widthOf(shown(configuration))));
+  const reporter = reporterFor(terminal, clock, { isJson, nameWidth });
+  const ids = requests.map(({ id }) => id);
+  await using follower = new ChainFollower({ farm, clock, chains: ids, events: isDetached ? {} : reporter });
+  if (!isDetached) await follower.start();
+  const accepted = await submit(session, farm, requests);
+  showAccepted(session, requests, accepted, options);
+  if (isDetached) return { code: worstOf(refusedCodes), chains: [] };
+
+  reporter.begin(() => follower.followed());
+  const end = await follower.untilEnded(interrupted).finally(() => reporter.end());
+  if (end === "away")
+    throw new UnavailableError("farm-away", `the farm has not answered for ten minutes; ${nextSteps(requests)}`);
+  if (end === "interrupted") {
+    terminal.note(`still running; ${nextSteps(requests)}`);
+    return { code: exitCodes.detached, chains: [] };
+  }
+  const chains = follower.followed().map(({ chain }) => chain);
+  const codes = [...chains.map(codeOfChain), ...follower.lost().map(() => exitCodes.unknown)];
+  const code = worstOf([...codes, ...refusedCodes]);
+  for (const id of follower.lost()) terminal.note(`the farm does not know ${id} any more: were its records removed?`);
+  if (isJson) summarize(session, chains, follower.lost(), refused, code);
+  else if (codes.length + refused.length > 1) terminal.line(summarySentence(codes, refused.length));
+  return { code, chains };
+}
+
+/** Asks again while nobody answers. What the farm knows already was accepted, even if it has ended since. */
+async function submit(session: Session, farm: Farm, requests: readonly ChainRequest[]): Promise<AnswerOf<"accepted">> {
+  const { clock, interrupted } = session;
+  const first = requests.slice(0, 1).map(({ id }) => id);
+  let last: unknown;
+  const limits = { everyMs: 300, withinMs: submitMsMax, signal: interrupted };
+  const accepted = await poll(clock, limits, async () => {
+    try {
+      if (last !== undefined) {
+        const known = await farm.askOnce({ v: 1, kind: "chains", ended: 0, only: first }, "chains");
+        const isKnown = known.live.length + known.ended.length > 0;
+        if (isKnown) return { kind: "accepted" as const, chains: requests.map(({ id }) => id), superseded: [] };
+      }
+      return await farm.askOnce({ v: 1, kind: "submit", chains: [...requests] }, "accepted");
+    } catch (error) {
+      if (!(error instanceof UnavailableError)) throw error;
+      if (last === undefined) session.terminal.note("the coordinator does not answer yet; trying again");
+      last = error;
+      return undefined;
+    }
+  });
+  if (accepted !== undefined) return accepted;
+  const ids = requests.map(({ id }) => id).join(" ");
+  const message = `no coordinator confirmed the request; if \`flashyard ps --all\` shows it, it was accepted: ${ids}`;
+  throw new UnavailableError("not-confirmed", message, { cause: last });
+}
+
+function showAccepted(
+  { terminal }: Session,
+  requests: readonly ChainRequest[],
+  { superseded }: AnswerOf<"accepted">,
+  { isJson, isDetached }: SubmitOptions,
+): void {
+  if (isJson) {
+    const chains = requests.map(({ id, kind, configuration }) => ({ chain: id, asked: kind, configuration }));
+    terminal.json({ kind: "accepted", chains, superseded });
+    return;
+  }
+  if (superseded.length > 0) terminal.note(`${count(superseded.length, "older request")} gave way`);
+  if (!isDetached) return;
+  for (const { id, configuration } of requests) terminal.line(`${id}  ${shown(configuration)}`);
+}
+
+function nextSteps(requests: readonly ChainRequest[]): string {
+  const [first] = requests;
+  if (requests.length > 1 || first === undefined) {
+    return "see `flashyard ps`, follow one with `flashyard logs CONFIGURATION -f`, cancel it with `flashyard cancel CONFIGURATION`";
+  }
+  return `follow with \`flashyard logs ${first.id} -f\`, cancel with \`flashyard cancel ${first.id}\``;
+}
+
+function summarize(
+  { terminal }: Session,
+  chains: readonly Chain[],
+  lost: readonly string[],
+  refused: readonly Refusal[],
+  exitCode: ExitCode,
+): void {
+  terminal.json({
+    kind: "summary",
+    exitCode,
+    chains: chains.map((chain) => ({
+      chain: chain.id,
+      configuration: chain.configuration,
+      exitCode: codeOfChain(chain),
+      jobs: jobsOf(chain).map((job) => jobFields(chain, job)),
+    })),
+    lost,
+    refused,
+  });
+}
+
+/** A job that no agent can take waits for one, which looks like nothing happening. */
+async function hintAtMissingAgents(session: Session, farm: Farm, requests: readonly ChainRequest[]): Promise<void> {
+  const { agents } = await farm.ask({ v: 1, kind: "agents" }, "agents");
+  const online = agents.filter((agent) => agent.online).map(({ announcement }) => announcement);
+  const ofLane = (lane: Lane) => online.filter((announcement) => announcement.lane === lane);
+  const hint = (lane: Lane, isWanted: boolean) => {
+    if (isWanted && ofLane(lane).length === 0)
+      session.terminal.note(`no ${lane} agent is online: the jobs wait until one is (\`flashyard agents\`)`);
+  };
+  hint(
+    "compile",
+    requests.some(({ build }) => build !== undefined),
+  );
+  hint(
+    "upload",
+    requests.some(({ upload }) => upload !== undefined),
+  );
+  const named = new Set(requests.flatMap(({ upload }): AgentId[] => (upload?.on === undefined ? [] : [upload.on])));
+  for (const agent of named) {
+    if (ofLane("upload").length === 0 || ofLane("upload").some((announcement) => announcement.agent === agent))
+      continue;
+    const others = ofLane("upload").map((announcement) => announcement.agent);
+    session.terminal.note(
+      `no upload agent called ${agent} is online (there is ${others.join(", ")}): the upload waits for it`,
+    );
+  }
+}
