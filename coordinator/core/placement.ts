@@ -140,7 +140,9 @@ function placeLane(
     const take = reserve(chain, job);
     if (take === undefined) continue;
     const eligible = lanes.filter((lane) => lane.free > 0 && refusalOf(job, lane.agent) === undefined);
-    const lane = oldestIdle(eligible.filter(({ agent }) => isWarmFor(chain, job, agent))) ?? oldestIdle(eligible);
+    const warm = oldestIdle(eligible.filter(({ agent }) => isWarmFor(chain, job, agent)));
+    if (warm === undefined && waitsForWarm(step.draft.agents(), chain, job, step.at) !== undefined) continue;
+    const lane = warm ?? oldestIdle(eligible);
     if (lane === undefined) continue;
     take();
     lane.free -= 1;
@@ -151,13 +153,33 @@ function placeLane(
   return placed;
 }
 
+/**
+ * How long a build waits for a busy agent whose tree is warm: a cold build of the smallest ESPHome configuration takes 10 to
+ * 20 s on two cores, a warm one 1 s (measured 2026-11). Longer lets others idle; shorter spreads cold trees over the farm.
+ */
+const warmWaitMs = 20_000;
+
+/** The busy agent that a queued build waits for because it has its tree, instead of starting cold elsewhere. */
+export function waitsForWarm(agents: readonly AgentState[], chain: Chain, job: Job, at: number): AgentId | undefined {
+  if (at - (job.queuedAt ?? 0) >= warmWaitMs) return undefined;
+  return agents.find(
+    (agent) => isWarmFor(chain, job, agent) && agent.announcement.slots > 0 && refusalOf(job, agent) === undefined,
+  )?.announcement.agent;
+}
+
+type WarmTrees = NonNullable<AgentState["announcement"]["compile"]>["warm"];
+const treeKeys = new WeakMap<WarmTrees, ReadonlySet<string>>();
+
 /** There an unchanged configuration gives the very image that its device runs, and a changed one is built in seconds. */
 function isWarmFor({ configuration }: Chain, job: Job, { announcement }: AgentState): boolean {
   if (job.lane !== "compile" || job.spec.driver !== "esphome") return false;
-  const { version } = job.spec;
-  return (
-    announcement.compile?.warm.some((tree) => tree.configuration === configuration && tree.version === version) ?? false
-  );
+  const trees = announcement.compile?.warm ?? [];
+  let keys = treeKeys.get(trees);
+  if (keys === undefined) {
+    keys = new Set(trees.map((tree) => `${tree.version} ${tree.configuration}`));
+    treeKeys.set(trees, keys);
+  }
+  return keys.has(`${job.spec.version} ${configuration}`);
 }
 
 function oldestIdle(lanes: readonly LaneState[]): LaneState | undefined {

@@ -6,7 +6,7 @@ import { describeFailure } from "#protocol/failure.ts";
 import { isTerminal, type Job } from "#protocol/job.ts";
 import { deviceKey, takenIn } from "#coordinator/core/conflicts.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
-import { flasherOf, loadOf, refusalOf } from "#coordinator/core/placement.ts";
+import { flasherOf, loadOf, refusalOf, waitsForWarm } from "#coordinator/core/placement.ts";
 
 /** Jobs that wait for a slot; held ones wait for something else and do not count. */
 export function queueDepth(farm: Farm): number {
@@ -93,6 +93,8 @@ function whyQueued(farm: Farm, chain: Chain, job: Job, at: number): readonly str
   if (job.lane === "upload" && taken.devices.has(deviceKey(job.spec.target))) {
     lines.push(`  another upload to ${deviceKey(job.spec.target)} has not ended`);
   }
+  const warm = wait > 0 ? undefined : waitsForWarm([...farm.agents.values()], chain, job, at);
+  if (warm !== undefined) lines.push(`  waits for ${warm}, where its build tree is warm`);
   if (farm.agents.size === 0) lines.push("  no agent has announced itself: start one with `flashyard up`");
   const load = loadOf(chains);
   for (const agent of farm.agents.values()) {

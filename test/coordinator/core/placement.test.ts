@@ -10,6 +10,7 @@ import {
   startAt,
   uploadRequest,
 } from "#test/support/farm-builders.ts";
+import { explain } from "#coordinator/core/queries.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
 
 describe("who gets a job", () => {
@@ -97,15 +98,40 @@ describe("where a build tree is warm", () => {
     expect(farm.job(1, "compile").assigned?.agent).toBe("warm");
   });
 
-  test("a build for another release of ESPHome finds it cold, and so does one whose warm lane is taken", () => {
+  test("a build for another release of ESPHome finds it cold", () => {
     const farm = new TestFarm();
     farm.compileAgent("idle", { idleSince: startAt, slots: 2 });
-    farm.compileAgent("warm", { idleSince: startAt + 10, warm: ["lamp", "fan", "porch"] });
+    farm.compileAgent("warm", { idleSince: startAt + 10, warm: ["lamp"] });
     farm.submit(buildRequest(1, { configuration: "lamp", version: "2026.9.0" }));
     expect(farm.job(1, "compile").assigned?.agent).toBe("idle");
-    farm.submit(buildRequest(2, { configuration: "fan" }), buildRequest(3, { configuration: "porch" }));
-    expect(farm.job(2, "compile").assigned?.agent).toBe("warm");
+  });
+
+  test("a build waits for a busy lane that has its tree, lets others pass, and goes cold elsewhere after 20 s", () => {
+    const farm = new TestFarm();
+    farm.compileAgent("idle", { idleSince: startAt, slots: 2 });
+    farm.compileAgent("warm", { idleSince: startAt + 10, warm: ["fan", "porch"] });
+    farm.submit(
+      buildRequest(1, { configuration: "fan" }),
+      buildRequest(2, { configuration: "porch" }),
+      buildRequest(3),
+    );
+    expect(farm.job(1, "compile").assigned?.agent).toBe("warm");
+    expect(farm.states(2)).toBe("queued");
+    expect(explain(farm.farm, chainNumber(2), farm.at).join("\n")).toContain("waits for warm");
     expect(farm.job(3, "compile").assigned?.agent).toBe("idle");
+    farm.pass(19_999);
+    expect(farm.states(2)).toBe("queued");
+    farm.pass(1);
+    expect(farm.job(2, "compile").assigned?.agent).toBe("idle");
+  });
+
+  test("nobody waits for a warm lane that is away or takes no work", () => {
+    const farm = new TestFarm();
+    farm.compileAgent("idle", { idleSince: startAt });
+    farm.compileAgent("warm", { warm: ["lamp"] });
+    farm.vanish("warm");
+    farm.submit(buildRequest(1, { configuration: "lamp" }));
+    expect(farm.job(1, "compile").assigned?.agent).toBe("idle");
   });
 });
 
