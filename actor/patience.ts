@@ -6,6 +6,7 @@ const againMs = 200;
 
 /**
  * Repeats `work` as long as it throws UnavailableError; anything else it throws is thrown.
+ * @param onAway called at the first failure only: a world that stays away fills no log.
  * @returns undefined when the signal fired first.
  */
 export async function whileUnavailable<T>(
@@ -14,12 +15,14 @@ export async function whileUnavailable<T>(
   work: () => Promise<T>,
   onAway?: (error: UnavailableError) => void,
 ): Promise<T | undefined> {
+  let isFirst = true;
   while (!signal.aborted) {
     try {
       return await work();
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
-      onAway?.(error);
+      if (isFirst) onAway?.(error);
+      isFirst = false;
       await clock.pause(againMs, signal);
     }
   }

@@ -90,12 +90,25 @@ async function startTimeOf(pid: number): Promise<string | undefined> {
 }
 
 /**
+ * Ends the group and, because ninja gives each compiler a group of its own, everything else of the leader's session: the
+ * fields behind the name in a stat line are state, parent, group, session (proc_pid_stat(5)).
+ */
+const guardScript = `
+read -r _
+leader=$1
+kill -s KILL -- "-$leader"
+for file in /proc/[0-9]*/stat; do
+  { read -r line < "$file"; } || continue
+  set -- \${line##*) }
+  [ "$4" = "$leader" ] && kill -s KILL "\${line%% *}"
+done`;
+
+/**
  * A shell outside of the group that waits on a pipe from us. Only our death closes the pipe, because `forget` ends the shell
  * first; what else inherits our descriptors does not get this one.
  */
 function guardOf(pid: number): ChildProcess {
-  const script = 'read -r _; kill -s KILL -- "-$1"';
-  const guard = spawn("/bin/sh", ["-c", script, "guard", String(pid)], {
+  const guard = spawn("/bin/sh", ["-c", guardScript, "guard", String(pid)], {
     stdio: ["pipe", "ignore", "ignore"],
     detached: true,
     env: {},

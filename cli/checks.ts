@@ -82,7 +82,7 @@ async function checkBatches(farm: Farm): Promise<Check> {
     if (isAllowed === true) return ok(name, "allowed on the chains");
     return isAllowed === undefined
       ? problem(name, "there are no chains yet", "start a coordinator: it makes what it needs")
-      : problem(name, "not allowed on the chains", "move the bucket fy_chains away and let the coordinator make it");
+      : problem(name, "not allowed on the chains", "start the coordinator again: it brings its streams up to date");
   } catch (error) {
     return failedCheck(name, error, "look into the server's log");
   }

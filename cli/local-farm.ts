@@ -14,7 +14,7 @@ import { requireFreePort } from "#actor/loopback-port.ts";
 import { GroupLedger } from "#actor/process-group.ts";
 import { plainEnvironment, type ProcessResult, runProcess } from "#actor/subprocess.ts";
 import { UnavailableError, UsageError } from "#protocol/errors.ts";
-import { flashTotalMsMax } from "#protocol/limits.ts";
+import { flashTotalMsMax, verifyMsMax } from "#protocol/limits.ts";
 import { connect } from "#bus/connection.ts";
 import { startEmbeddedServer } from "#bus/embedded-server.ts";
 import { askAdmin } from "#bus/farm-client.ts";
@@ -64,7 +64,10 @@ const endMsMax = 15_000;
  * It lets its flash end first; and it is meant for small machines: less room for young objects saves 6 MB, one thread instead of
  * four for V8's own work 1 MB.
  */
-const uploadMember = { graceMs: flashTotalMsMax, nodeOptions: ["--max-semi-space-size=1", "--v8-pool-size=1"] };
+const uploadMember = {
+  graceMs: flashTotalMsMax + verifyMsMax,
+  nodeOptions: ["--max-semi-space-size=1", "--v8-pool-size=1"],
+};
 
 /**
  * @throws UsageError `home-in-use`, `port-taken`, `nats-server-…` (see `resolveServerBinary`, `checkServer`)
@@ -102,10 +105,9 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
     const missing = await poll(clock, { everyMs: 50, withinMs: readyMsMax, signal: options.signal }, async () => {
       const answer = await askAdmin(connection, { v: 1, kind: "agents" }).catch(() => undefined);
       if (answer?.kind !== "agents") return undefined;
-      const online: readonly string[] = answer.agents
-        .filter((view) => view.online)
-        .map((view) => view.announcement.agent);
-      return wanted.every((name) => online.includes(name)) ? true : undefined;
+      const online = new Set<string>();
+      for (const { online: isOnline, announcement } of answer.agents) if (isOnline) online.add(announcement.agent);
+      return wanted.every((name) => online.has(name)) ? true : undefined;
     });
     if (missing === undefined) {
       const reason = options.signal.aborted ? "interrupted" : `not ready after ${readyMsMax / 1000} s`;

@@ -73,7 +73,10 @@ export async function missingRefusal(file: string): Promise<Refusal | undefined>
 export async function environment(session: Session, version: string): Promise<EsphomeEnvironment> {
   const { cacheFolder, pythonHint, clock, terminal, interrupted } = session;
   const environments = new EsphomeEnvironments({ cacheFolder, clock, pythonHint });
-  const onLine = (line: string) => terminal.note(terminal.paint("dim", `  ${shown(line)}`));
+  // Of pip's hundred lines nobody here wants one; when it fails, the failure quotes it.
+  const onLine = (line: string) => {
+    if (/^(making|waiting for)\b/.test(line)) terminal.note(`${shown(line)}; once, about half a minute`);
+  };
   const made = await environments.ensure(version, { signal: interrupted, onLine });
   if (made.ok) return made.env;
   interrupted.throwIfAborted();

@@ -1,8 +1,9 @@
 /** Entry of the coordinator's process: environment, wiring, signals. */
 import { systemClock } from "#actor/clock.ts";
 import { createLog } from "#actor/log.ts";
+import { whileUnavailable } from "#actor/patience.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
-import { messageOf } from "#protocol/errors.ts";
+import { messageOf, type UnavailableError } from "#protocol/errors.ts";
 import { connect } from "#bus/connection.ts";
 import { checkServer } from "#bus/server-check.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
@@ -10,16 +11,24 @@ import { Coordinator } from "#coordinator/coordinator.ts";
 const url = process.env.FLASHYARD_NATS_URL ?? "nats://127.0.0.1:4222";
 const log = createLog({ role: "coordinator" }, process.env.FLASHYARD_LOG ?? "info");
 
+const stopping = new AbortController();
+onShutdown(async () => stopping.abort());
+if (process.env.FLASHYARD_SUPERVISED === "1") onOrphaned(() => stopping.abort());
+
 try {
-  const connection = await connect(url, "flashyard coordinator");
-  await checkServer(connection);
-  const coordinator = new Coordinator(connection, systemClock, log);
-  onShutdown(() => coordinator.stop());
-  if (process.env.FLASHYARD_SUPERVISED === "1") onOrphaned(() => void coordinator.stop());
-  await coordinator.start();
-  log.info({ url }, "coordinator ready");
-  await coordinator.finished();
-  await connection.close();
+  const away = (error: UnavailableError) => log.warn(`${error.message}: waiting for it`);
+  const untilThere = <T>(work: () => Promise<T>) => whileUnavailable(systemClock, stopping.signal, work, away);
+  const connection = await untilThere(() => connect(url, "flashyard coordinator"));
+  if (connection !== undefined) {
+    await untilThere(() => checkServer(connection));
+    const coordinator = new Coordinator(connection, systemClock, log);
+    stopping.signal.addEventListener("abort", () => void coordinator.stop(), { once: true });
+    if (stopping.signal.aborted) await coordinator.stop();
+    await coordinator.start();
+    log.info({ url }, "coordinator ready");
+    await coordinator.finished();
+    await connection.close();
+  }
 } catch (error) {
   log.fatal({ err: error }, messageOf(error));
   process.exitCode = 1;

@@ -3,7 +3,6 @@ import { spawnSync } from "node:child_process";
 import { chmod, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { systemClock } from "#actor/clock.ts";
 import { digestOf } from "#toolchain/archive.ts";
 import { bundleOf } from "#test/support/tar-bytes.ts";
 import { objectStores } from "#protocol/names.ts";
@@ -11,12 +10,14 @@ import { chainIdFrom, Configuration } from "#protocol/ids.ts";
 import { connect } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { ObjectStore } from "#bus/object-store.ts";
+import { watchPresence } from "#bus/presence.ts";
 import { isRunning, residentBytes } from "#test/support/process-table.ts";
 import type { RealDevice } from "#test/support/real-device.ts";
 import { RealFarm } from "#test/support/real-farm.ts";
 
 const root = join(import.meta.dirname, "../..");
-const idleMs = 3_000;
+/** An agent that has nothing to do states that once a second. */
+const idleStatements = 3;
 const idleBytesMax = 80e6;
 
 let farm: RealFarm;
@@ -37,9 +38,22 @@ async function expectFlashed(device: RealDevice, edition: number, flashes: numbe
   expect(device.flashes().at(-1)).toMatchObject({ committed: true, imageDigest: await device.flashDigest() });
 }
 
+/** Waits for the next statements of an agent. */
+async function untilHeard(agent: string, count: number): Promise<void> {
+  const connection = await connect(farm.url, "listener");
+  const enough = new AbortController();
+  let left = count;
+  const deadline = AbortSignal.timeout(30_000);
+  await watchPresence(connection, AbortSignal.any([enough.signal, deadline]), (statement) => {
+    if (statement.agent === agent && --left === 0) enough.abort();
+  });
+  await connection.close();
+  expect(left).toBe(0);
+}
+
 test("an upload agent with nothing to do takes less than 80 MB of memory", async () => {
   const pid = farm.pidOf("flash-1");
-  await systemClock.pause(idleMs);
+  await untilHeard("flash-1", idleStatements);
   const bytes = residentBytes(pid);
   process.stdout.write(`idle upload agent: ${(bytes / 1e6).toFixed(1)} MB resident\n`);
   expect(bytes).toBeGreaterThan(0);
