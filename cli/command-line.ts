@@ -48,7 +48,8 @@ The first time:
 ${exitCodeTable()}
 
 Environment: FLASHYARD_NATS_URL (server), FLASHYARD_CACHE (ESPHome environments, ~/.cache/flashyard),
-FLASHYARD_PYTHON (the Python to make them with), NO_COLOR.`;
+FLASHYARD_PYTHON (the Python to make them with), NO_COLOR; for \`flashyard up\` also FLASHYARD_HOME (what must survive)
+and FLASHYARD_NATS_SERVER (path of a nats-server).`;
 
 function examples(...lines: readonly string[]): string {
   return ["", "Examples:", ...lines.map((line) => `  ${line}`)].join("\n");
