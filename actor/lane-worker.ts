@@ -19,7 +19,8 @@ import type { Announcement } from "#protocol/agent.ts";
 import { messageOf, UnavailableError } from "#protocol/errors.ts";
 import type { BootId, ChainId, JobName } from "#protocol/ids.ts";
 import { leaseGiveUpMs, presenceBeatMs } from "#protocol/limits.ts";
-import type { Ask, AskAnswer, Dispatch, JobResult, StopOrder } from "#protocol/messages.ts";
+import type { JobResult } from "#protocol/job.ts";
+import type { Ask, AskAnswer, Dispatch, StopOrder } from "#protocol/messages.ts";
 
 export interface Delivery {
   readonly dispatch: Dispatch;

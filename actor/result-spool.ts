@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { decode, encode } from "#protocol/envelope.ts";
 import { ChainId, JobName } from "#protocol/ids.ts";
-import { JobResult } from "#protocol/messages.ts";
+import { JobResult } from "#protocol/job.ts";
 
 export const SpooledResult = z.object({ chain: ChainId, job: JobName, attempt: z.number().int(), result: JobResult });
 export type SpooledResult = z.infer<typeof SpooledResult>;

@@ -1,14 +1,9 @@
 /** Bundles and artifacts by digest: put once, and checked when read. */
-import { createHash } from "node:crypto";
 import { Objm } from "@nats-io/obj";
-import { Digest } from "#protocol/ids.ts";
+import { digestOf } from "#actor/digest.ts";
+import type { Digest } from "#protocol/ids.ts";
 import { objectName } from "#protocol/names.ts";
 import { type Connection, translate } from "#bus/connection.ts";
-
-/** SHA-256 of bytes, as the farm names them. */
-export function digestOf(bytes: Uint8Array): Digest {
-  return Digest.parse(createHash("sha256").update(bytes).digest("hex"));
-}
 
 /** As the object store writes it (NATS ADR-20), without the padding. */
 function storedDigest(digest: Digest): string {

@@ -124,17 +124,32 @@ export const CancelCause = z.enum([
 ]);
 export type CancelCause = z.infer<typeof CancelCause>;
 
+/** How a build and a flash succeed, in an agent's report as in the record; `buildMs` and `flashMs` are wall time. */
+const Built = z.object({ kind: z.literal("built"), manifest: ArtifactManifest, buildMs: z.number() });
+const Flashed = z.object({
+  kind: z.literal("flashed"),
+  level: SuccessLevel,
+  /** False when the device already ran this build and was left alone. */
+  wrote: z.boolean(),
+  flashMs: z.number(),
+  report: DeviceReport.optional(),
+});
+const Failed = z.object({ kind: z.literal("failed"), failure: Failure });
+
+/** How an attempt ended, in the agent's words; `stopped` by order: everything that it had started is dead. */
+export const JobResult = z.discriminatedUnion("kind", [
+  Built,
+  Flashed,
+  Failed,
+  z.object({ kind: z.literal("stopped") }),
+]);
+export type JobResult = z.infer<typeof JobResult>;
+
+/** How a job ended. */
 export const Outcome = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("built"), manifest: ArtifactManifest, buildMs: z.number() }),
-  z.object({
-    kind: z.literal("flashed"),
-    level: SuccessLevel,
-    /** False when the device already ran this build and was left alone. */
-    wrote: z.boolean(),
-    flashMs: z.number(),
-    report: DeviceReport.optional(),
-  }),
-  z.object({ kind: z.literal("failed"), failure: Failure }),
+  Built,
+  Flashed,
+  Failed,
   z.object({ kind: z.literal("cancelled"), cause: CancelCause }),
 ]);
 export type Outcome = z.infer<typeof Outcome>;

@@ -1,9 +1,8 @@
 /** What agents and coordinator say to each other, each message versioned and decoded by its schema at the edge. */
 import { z } from "zod";
 import { ArtifactManifest } from "#protocol/artifact.ts";
-import { Failure } from "#protocol/failure.ts";
 import { BootId, ChainId, Configuration, JobName } from "#protocol/ids.ts";
-import { BuildSpec, DeviceReport, OtaTarget, SuccessLevel } from "#protocol/job.ts";
+import { BuildSpec, JobResult, OtaTarget } from "#protocol/job.ts";
 
 const JobIdentity = { chain: ChainId, attempt: z.number().int().positive(), configuration: Configuration } as const;
 
@@ -29,22 +28,6 @@ export type UploadDispatch = z.infer<typeof UploadDispatch>;
 
 export const Dispatch = z.discriminatedUnion("job", [CompileDispatch, UploadDispatch]);
 export type Dispatch = z.infer<typeof Dispatch>;
-
-/** How an attempt ended, in the agent's words. */
-export const JobResult = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("built"), manifest: ArtifactManifest, buildMs: z.number() }),
-  z.object({
-    kind: z.literal("flashed"),
-    level: SuccessLevel,
-    wrote: z.boolean(),
-    flashMs: z.number(),
-    report: DeviceReport.optional(),
-  }),
-  z.object({ kind: z.literal("failed"), failure: Failure }),
-  /** Stopped by order; everything it had started is dead. */
-  z.object({ kind: z.literal("stopped") }),
-]);
-export type JobResult = z.infer<typeof JobResult>;
 
 const AskCommon = {
   v: z.literal(1),

@@ -4,12 +4,10 @@
  * The reader trusts nobody: whatever is not a plain file or folder inside the archive's own root is refused by name, and a
  * bomb is refused by its headers or its running count, before it is inflated further.
  */
-import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { createGunzip, gunzipSync, gzipSync } from "node:zlib";
 import { Parser, type ReadEntry } from "tar";
 import { messageOf } from "#protocol/errors.ts";
-import { Digest } from "#protocol/ids.ts";
 import { bundleBytesMax, bundleFilesMax, bundleUnpackedBytesMax } from "#protocol/limits.ts";
 
 export interface ArchiveEntry {
@@ -41,10 +39,6 @@ export const bundleLimits: ArchiveLimits = {
 /** Longest path and path part: what every usual file system takes. */
 const pathBytesMax = 1_000;
 const partBytesMax = 255;
-
-export function digestOf(bytes: Uint8Array): Digest {
-  return Digest.parse(createHash("sha256").update(bytes).digest("hex"));
-}
 
 /**
  * The same tar always gives the same bytes: Python's gzip stamps the time into its header, this one stamps nothing,

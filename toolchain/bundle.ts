@@ -3,14 +3,8 @@ import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Digest } from "#protocol/ids.ts";
-import {
-  bundleLimits,
-  canonicalGzip,
-  digestOf,
-  gunzipBounded,
-  readArchive,
-  type ArchiveLimits,
-} from "#toolchain/archive.ts";
+import { digestOf } from "#actor/digest.ts";
+import { bundleLimits, canonicalGzip, gunzipBounded, readArchive, type ArchiveLimits } from "#toolchain/archive.ts";
 import { failed, fileFailure, type Attempt, type Stop } from "#toolchain/attempt.ts";
 import { lostSecrets } from "#toolchain/bundle-secrets.ts";
 import type { EsphomeEnvironment } from "#toolchain/esphome-environment.ts";

@@ -3,7 +3,8 @@ import { readdir, readFile, realpath, stat } from "node:fs/promises";
 import { join, matchesGlob, relative, sep } from "node:path";
 import { Header, Pax } from "tar";
 import { messageOf } from "#protocol/errors.ts";
-import { bundleLimits, canonicalGzip, digestOf, type ArchiveLimits } from "#toolchain/archive.ts";
+import { digestOf } from "#actor/digest.ts";
+import { bundleLimits, canonicalGzip, type ArchiveLimits } from "#toolchain/archive.ts";
 import { failed, type Attempt, type Stop } from "#toolchain/attempt.ts";
 import type { Bundle } from "#toolchain/bundle.ts";
 

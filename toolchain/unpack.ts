@@ -13,7 +13,8 @@ import { lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile 
 import { dirname, join } from "node:path";
 import { z } from "zod";
 import type { Digest } from "#protocol/ids.ts";
-import { bundleLimits, digestOf, readArchive, type ArchiveEntry, type ArchiveLimits } from "#toolchain/archive.ts";
+import { digestOf } from "#actor/digest.ts";
+import { bundleLimits, readArchive, type ArchiveEntry, type ArchiveLimits } from "#toolchain/archive.ts";
 import { failed, fileFailure, type Attempt, type Stop } from "#toolchain/attempt.ts";
 
 /** Our own corner of a build folder: the stage and the record. */

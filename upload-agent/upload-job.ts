@@ -13,7 +13,8 @@ import { describeFailure, effectOf, type Failure, retryOf } from "#protocol/fail
 import type { ChainId } from "#protocol/ids.ts";
 import type { OtaTarget } from "#protocol/job.ts";
 import { attemptsMax, backoffMs, flashTotalMsMax, verifyMsMax } from "#protocol/limits.ts";
-import type { JobResult, Progress, UploadDispatch } from "#protocol/messages.ts";
+import type { JobResult } from "#protocol/job.ts";
+import type { Progress, UploadDispatch } from "#protocol/messages.ts";
 import type { JobLogWriter } from "#bus/job-log.ts";
 import type { ObjectStore } from "#bus/object-store.ts";
 import { reachDevice } from "#upload-agent/device-connection.ts";

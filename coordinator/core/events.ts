@@ -2,7 +2,7 @@
 import type { ChainRequest } from "#protocol/admin.ts";
 import type { Announcement } from "#protocol/agent.ts";
 import type { AgentId, BootId, ChainId, JobName } from "#protocol/ids.ts";
-import type { JobResult } from "#protocol/messages.ts";
+import type { JobResult } from "#protocol/job.ts";
 
 /** Names the asker of an answer; made by the intake, used by the interpreter, opaque to the core. */
 export type AnswerTo = number;

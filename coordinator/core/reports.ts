@@ -4,7 +4,7 @@ import { effectOf, type Failure, retryOf } from "#protocol/failure.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import type { Job } from "#protocol/job.ts";
 import { attemptsMax, backoffMs } from "#protocol/limits.ts";
-import type { JobResult } from "#protocol/messages.ts";
+import type { JobResult } from "#protocol/job.ts";
 import { settleDependent } from "#coordinator/core/chains.ts";
 import { isPastNoReturn } from "#coordinator/core/cancel.ts";
 import { refusalOf } from "#coordinator/core/placement.ts";

@@ -5,7 +5,8 @@ import { memorySpool, type ResultSpool } from "#actor/result-spool.ts";
 import { WireError } from "#protocol/errors.ts";
 import type { Lane } from "#protocol/job.ts";
 import { leaseGiveUpMs, presenceBeatMs } from "#protocol/limits.ts";
-import type { Dispatch, JobResult } from "#protocol/messages.ts";
+import type { JobResult } from "#protocol/job.ts";
+import type { Dispatch } from "#protocol/messages.ts";
 import { built, chainNumber, flashed, statementOf } from "#test/support/farm-builders.ts";
 import { compileDispatch, LaneBench, uploadDispatch } from "#test/support/lane-bench.ts";
 

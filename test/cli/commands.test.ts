@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { poll, systemClock } from "#actor/clock.ts";
 import { askAdmin } from "#bus/farm-client.ts";
-import { digestOf } from "#bus/object-store.ts";
+import { digestOf } from "#actor/digest.ts";
 import { AgentId, type ChainId, chainIdFrom } from "#protocol/ids.ts";
 import { CliFarm, image, runCli } from "#test/support/cli-farm.ts";
 import { configurationNamed, manifestOfBuild, targetAt } from "#test/support/farm-builders.ts";

@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { escapeName, keepImage, Workspace } from "#compile-agent/workspace.ts";
 import { Configuration } from "#protocol/ids.ts";
-import { digestOf } from "#toolchain/archive.ts";
+import { digestOf } from "#actor/digest.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 let home: TemporaryFolder;

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { chmod, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { digestOf } from "#toolchain/archive.ts";
+import { digestOf } from "#actor/digest.ts";
 import { bundleOf } from "#test/support/tar-bytes.ts";
 import { objectStores } from "#protocol/names.ts";
 import { chainIdFrom, Configuration } from "#protocol/ids.ts";

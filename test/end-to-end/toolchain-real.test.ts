@@ -13,7 +13,7 @@ import type { BuildProgress } from "#compile-agent/output.ts";
 import { Workspace } from "#compile-agent/workspace.ts";
 import { Configuration } from "#protocol/ids.ts";
 import { ArtifactManifest } from "#protocol/artifact.ts";
-import { digestOf } from "#toolchain/archive.ts";
+import { digestOf } from "#actor/digest.ts";
 import { makeBundle } from "#toolchain/bundle.ts";
 import { checkCompiler } from "#toolchain/compiler.ts";
 import { readConfiguration } from "#toolchain/configuration.ts";

@@ -5,7 +5,8 @@ import { AdminRequest } from "#protocol/admin.ts";
 import { Chain } from "#protocol/chain.ts";
 import { decode, encode } from "#protocol/envelope.ts";
 import { WireError } from "#protocol/errors.ts";
-import { Ask, Dispatch, JobResult, StopOrder } from "#protocol/messages.ts";
+import { JobResult } from "#protocol/job.ts";
+import { Ask, Dispatch, StopOrder } from "#protocol/messages.ts";
 import {
   bootNumber,
   built,

@@ -16,7 +16,7 @@ import type { AdminAnswer } from "#protocol/admin.ts";
 import { type Chain, isFinished, jobOf, jobsOf } from "#protocol/chain.ts";
 import { type ChainId, type JobName, jobRef } from "#protocol/ids.ts";
 import { isTerminal, type Job, nextStates, type UploadJob } from "#protocol/job.ts";
-import type { JobResult } from "#protocol/messages.ts";
+import type { JobResult } from "#protocol/job.ts";
 import { deviceKey } from "#coordinator/core/conflicts.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
 import type { Farm } from "#coordinator/core/farm.ts";

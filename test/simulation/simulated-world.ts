@@ -1,7 +1,7 @@
 /** What every part of the simulated farm is given: time, chance, the network, the server, and somebody who watches. */
 import type { AdminAnswer } from "#protocol/admin.ts";
 import type { ChainId, JobName } from "#protocol/ids.ts";
-import type { JobResult } from "#protocol/messages.ts";
+import type { JobResult } from "#protocol/job.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import type { Transition } from "#coordinator/core/transition.ts";

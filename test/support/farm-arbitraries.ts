@@ -8,7 +8,7 @@ import type { HeldJob } from "#protocol/agent.ts";
 import { jobsOf } from "#protocol/chain.ts";
 import { type ChainId, JobName } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
-import type { JobResult } from "#protocol/messages.ts";
+import type { JobResult } from "#protocol/job.ts";
 import { isInHand } from "#coordinator/core/in-hand.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";

@@ -6,7 +6,7 @@ import { type Chain, jobOf } from "#protocol/chain.ts";
 import type { Failure } from "#protocol/failure.ts";
 import { AgentId, BootId, type ChainId, chainIdFrom, Configuration, Digest, type JobName } from "#protocol/ids.ts";
 import { type BuildSpec, type Job, type Lane, OtaTarget } from "#protocol/job.ts";
-import type { JobResult } from "#protocol/messages.ts";
+import type { JobResult } from "#protocol/job.ts";
 
 /** The instant at which every farm of these tests starts. */
 export const startAt = Date.UTC(2026, 0, 1);

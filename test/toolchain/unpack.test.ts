@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, stat, symlink, utimes, writeFile } from "node
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { digestOf } from "#toolchain/archive.ts";
+import { digestOf } from "#actor/digest.ts";
 import { unpackBundle } from "#toolchain/unpack.ts";
 import { bundleOf, tarOf, type TarEntry } from "#test/support/tar-bytes.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
