@@ -1,10 +1,10 @@
 /** Answers the CLI. Requests that change the farm become events; questions are answered from the farm as committed. */
-import { type AdminAnswer, AdminRequest } from "#protocol/admin.ts";
+import { type AdminAnswer, AdminRequest, type ChainRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { withoutSecrets } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
-import { ChainId, jobRef } from "#protocol/ids.ts";
+import { ChainId, jobRef, madeAt } from "#protocol/ids.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { adminSubject } from "#protocol/names.ts";
 import { farmVersion } from "#protocol/version.ts";
@@ -50,8 +50,13 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
   const farm = ports.farm();
   const answer = (body: AdminAnswer) => call.answer(body);
   switch (request.kind) {
-    case "submit":
-      return postOrRefuse(ports, call, (answerTo) => ({ kind: "chains-submitted", chains: request.chains, answerTo }));
+    case "submit": {
+      const chains = await withoutEnded(ports, request.chains);
+      if (chains.length === 0) {
+        return answer({ kind: "accepted", chains: request.chains.map((chain) => chain.id), superseded: [] });
+      }
+      return postOrRefuse(ports, call, (answerTo) => ({ kind: "chains-submitted", chains, answerTo }));
+    }
     case "cancel": {
       const found = await find(ports, request.reference);
       if (found === undefined) return answer(notFound(request.reference));
@@ -100,6 +105,20 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
         queueDepth: queueDepth(farm),
       });
   }
+}
+
+/** A request is repeated after its time limit at the earliest, so an id as young as this has not been here before. */
+const freshMs = 2_000;
+
+/** A chain that is asked for again after it has ended and left the live records must not run twice. */
+async function withoutEnded(ports: AdminPorts, chains: readonly ChainRequest[]): Promise<readonly ChainRequest[]> {
+  const isEnded = await Promise.all(
+    chains.map(async ({ id }) => {
+      if (Math.abs(ports.now() - madeAt(id)) < freshMs || ports.farm().chains.has(id)) return false;
+      return (await ports.interpreter.history.get(id)) !== undefined;
+    }),
+  );
+  return chains.filter((_, index) => isEnded[index] !== true);
 }
 
 function postOrRefuse(ports: AdminPorts, call: Call, event: (answerTo: number) => FarmEvent): void {

@@ -67,6 +67,21 @@ test("an install is built, then flashed with what was built, and goes to the his
   expect((await farm.chain("device 1.upload")).id).toBe(chainNumber(1));
 });
 
+test("a request that is repeated after its chain has gone to the history is accepted and starts nothing", async () => {
+  await using farm = await ServedFarm.start();
+  const builder = await farm.agent("compile", "builder");
+  await farm.submit(buildRequest(1));
+  const build = await builder.next();
+  await build.claim();
+  await build.report(built());
+  await farm.untilArchived();
+
+  expect(await farm.submit(buildRequest(1))).toEqual({ kind: "accepted", chains: [chainNumber(1)], superseded: [] });
+  expect(await farm.status()).toMatchObject({ live: 0 });
+  await farm.submit(buildRequest(1), buildRequest(2));
+  expect((await builder.next()).dispatch.chain).toBe(chainNumber(2));
+});
+
 test("history, device record and live bucket hold no secret once the chain has ended, and no answer ever does", async () => {
   await using farm = await ServedFarm.start();
   const builder = await farm.agent("compile", "builder");
