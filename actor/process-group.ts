@@ -8,6 +8,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, poll } from "#actor/clock.ts";
+import { UnavailableError } from "#protocol/errors.ts";
 
 /**
  * Whether any process of the group or of its session is left. A dead orphan that init has not reaped yet does not count: in a
@@ -160,5 +161,12 @@ export class GroupLedger {
       else await this.forget(pid);
     }
     return survivors;
+  }
+
+  /** The same for whoever cannot start beside them. @throws UnavailableError `survivors` */
+  async requireNoLeftovers(clock: Clock): Promise<void> {
+    const survivors = await this.endLeftovers(clock);
+    if (survivors.length === 0) return;
+    throw new UnavailableError("survivors", `processes of a former run cannot be ended: ${survivors.join(", ")}`);
   }
 }

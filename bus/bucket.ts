@@ -26,16 +26,6 @@ export class Bucket<S extends z.ZodType> {
     return new Kvm(this.#connection).open(this.#name, { allow_direct: true });
   }
 
-  /** @throws UnavailableError */
-  async put(key: string, value: z.input<S>): Promise<void> {
-    try {
-      const kv = await this.#open();
-      await kv.put(key, encode(value));
-    } catch (error) {
-      throw translate(error, `put ${key} into ${this.#name}`);
-    }
-  }
-
   /** Puts many values; each of them is there or not, and asking again does no harm. @throws UnavailableError */
   async putAll(values: ReadonlyMap<string, z.input<S>>): Promise<void> {
     const messages = [...values].map(([key, value]) => ({ subject: keySubject(this.#name, key), body: encode(value) }));

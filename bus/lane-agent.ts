@@ -16,7 +16,6 @@ import type { Log } from "#actor/log.ts";
 import { whileUnavailable } from "#actor/patience.ts";
 import { GroupLedger } from "#actor/process-group.ts";
 import { folderSpool } from "#actor/result-spool.ts";
-import { UnavailableError } from "#protocol/errors.ts";
 import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { farmVersion } from "#protocol/version.ts";
@@ -60,10 +59,7 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
   });
   if (lock === undefined) return;
   const ledger = new GroupLedger(join(settings.home, "processes"), { isGuarding: true });
-  const survivors = await ledger.endLeftovers(clock);
-  if (survivors.length > 0) {
-    throw new UnavailableError("survivors", `processes of a former run cannot be ended: ${survivors.join(", ")}`);
-  }
+  await ledger.requireNoLeftovers(clock);
   const connection = await whileUnavailable(
     clock,
     signal,

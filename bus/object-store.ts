@@ -52,15 +52,4 @@ export class ObjectStore {
     const found = digestOf(bytes);
     return found === digest ? { ok: true, bytes } : { ok: false, found };
   }
-
-  /** @throws UnavailableError when the store cannot be reached */
-  async has(digest: Digest): Promise<boolean> {
-    try {
-      const store = await new Objm(this.#connection).open(this.#bucket);
-      const found = await store.info(objectName(digest));
-      return found !== null && !found.deleted;
-    } catch (error) {
-      throw translate(error, `look for ${digest}`);
-    }
-  }
 }

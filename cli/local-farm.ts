@@ -15,7 +15,7 @@ import { GroupLedger } from "#actor/process-group.ts";
 import { plainEnvironment, type ProcessResult, runProcess } from "#actor/subprocess.ts";
 import { UnavailableError, UsageError } from "#protocol/errors.ts";
 import { flashTotalMsMax, verifyMsMax } from "#protocol/limits.ts";
-import { connect } from "#bus/connection.ts";
+import { type Connection, connect } from "#bus/connection.ts";
 import { startEmbeddedServer } from "#bus/embedded-server.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { resolveServerBinary } from "#bus/server-binary.ts";
@@ -79,40 +79,16 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
   await using started = new AsyncDisposableStack();
   started.use(await lockHome(home, clock));
   const ledger = new GroupLedger(join(home, "processes"));
-  const survivors = await ledger.endLeftovers(clock);
-  if (survivors.length > 0) {
-    throw new UnavailableError("survivors", `processes of a former run cannot be ended: ${survivors.join(", ")}`);
-  }
+  await ledger.requireNoLeftovers(clock);
   const supervisor = started.use(new Supervisor(clock, options.say));
-  const url = options.serverUrl ?? (await keepServer(options, supervisor, ledger));
+  const variables = variablesOf(options);
+  const server = options.serverUrl ?? keepServer(options, supervisor, ledger);
+  const [url] = await Promise.all([server, warmUp(variables, options.signal)]);
   const connection = await connectWhenUp(url, clock, options.signal);
   try {
     await checkServer(connection);
-    const environment = { ...plainEnvironment(), ...options.variables, FLASHYARD_NATS_URL: url };
-    const common = { FLASHYARD_LOG: options.logLevel, FLASHYARD_SUPERVISED: "1", FLASHYARD_CACHE: options.cacheFolder };
-    const variables = { ...environment, ...common, NODE_COMPILE_CACHE: codeCache(options.cacheFolder) };
-    await warmUp(variables, options.signal);
-    const member = (name: string, entry: string, own: Record<string, string>, how: Partial<NodeMemberOptions>) => {
-      const usual = { nodeOptions: [], graceMs: endMsMax, ledger, options };
-      supervisor.keep(nodeMember(name, entry, { ...variables, ...own }, { ...usual, ...how }));
-    };
-    member("coordinator", "coordinator/main.ts", {}, {});
-    for (const { name, lane, slots } of options.agents) {
-      const own = { FLASHYARD_AGENT: name, FLASHYARD_SLOTS: String(slots), FLASHYARD_HOME: join(home, "agents", name) };
-      member(name, `${lane}-agent/main.ts`, own, lane === "upload" ? uploadMember : {});
-    }
-    const wanted = options.agents.map((agent) => agent.name);
-    const missing = await poll(clock, { everyMs: 50, withinMs: readyMsMax, signal: options.signal }, async () => {
-      const answer = await askAdmin(connection, { v: 1, kind: "agents" }).catch(() => undefined);
-      if (answer?.kind !== "agents") return undefined;
-      const online = new Set<string>();
-      for (const { online: isOnline, announcement } of answer.agents) if (isOnline) online.add(announcement.agent);
-      return wanted.every((name) => online.has(name)) ? true : undefined;
-    });
-    if (missing === undefined) {
-      const reason = options.signal.aborted ? "interrupted" : `not ready after ${readyMsMax / 1000} s`;
-      throw new UnavailableError("farm-not-ready", `the farm is ${reason}; its logs are in ${join(home, "logs")}`);
-    }
+    keepMembers(options, supervisor, ledger, { ...variables, FLASHYARD_NATS_URL: url });
+    await untilReady(options, connection, clock);
   } finally {
     await connection.close();
   }
@@ -120,9 +96,52 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
   return { url, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
 
-/** Where Node keeps our code as it runs it: types stripped and compiled. */
-function codeCache(cacheFolder: string): string {
-  return join(cacheFolder, "node");
+/** Of every member; `NODE_COMPILE_CACHE` is where Node keeps our code as it runs it, types stripped and compiled. */
+function variablesOf({ variables, logLevel, cacheFolder }: LocalFarmOptions): Record<string, string> {
+  return {
+    ...plainEnvironment(),
+    ...variables,
+    FLASHYARD_LOG: logLevel,
+    FLASHYARD_SUPERVISED: "1",
+    FLASHYARD_CACHE: cacheFolder,
+    NODE_COMPILE_CACHE: join(cacheFolder, "node"),
+  };
+}
+
+function keepMembers(
+  options: LocalFarmOptions,
+  supervisor: Supervisor,
+  ledger: GroupLedger,
+  variables: Record<string, string>,
+): void {
+  const keep = (name: string, entry: string, own: Record<string, string>, how: Partial<NodeMemberOptions>) => {
+    const usual = { nodeOptions: [], graceMs: endMsMax, ledger, options };
+    supervisor.keep(nodeMember(name, entry, { ...variables, ...own }, { ...usual, ...how }));
+  };
+  keep("coordinator", "coordinator/main.ts", {}, {});
+  for (const { name, lane, slots } of options.agents) {
+    const home = join(options.home, "agents", name);
+    const own = { FLASHYARD_AGENT: name, FLASHYARD_SLOTS: String(slots), FLASHYARD_HOME: home };
+    keep(name, `${lane}-agent/main.ts`, own, lane === "upload" ? uploadMember : {});
+  }
+}
+
+/** Invariant 2. @throws UnavailableError `farm-not-ready` */
+async function untilReady(
+  { agents, home, signal }: LocalFarmOptions,
+  connection: Connection,
+  clock: Clock,
+): Promise<void> {
+  const isReady = await poll(clock, { everyMs: 50, withinMs: readyMsMax, signal }, async () => {
+    const answer = await askAdmin(connection, { v: 1, kind: "agents" }).catch(() => undefined);
+    if (answer?.kind !== "agents") return undefined;
+    const online = new Set<string>();
+    for (const { online: isOnline, announcement } of answer.agents) if (isOnline) online.add(announcement.agent);
+    return agents.every(({ name }) => online.has(name)) ? true : undefined;
+  });
+  if (isReady === true) return;
+  const reason = signal.aborted ? "interrupted" : `not ready after ${readyMsMax / 1000} s`;
+  throw new UnavailableError("farm-not-ready", `the farm is ${reason}; its logs are in ${join(home, "logs")}`);
 }
 
 /**

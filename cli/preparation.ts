@@ -74,10 +74,8 @@ export async function environment(session: Session, version: string): Promise<Es
   const { cacheFolder, pythonHint, clock, terminal, interrupted } = session;
   const environments = new EsphomeEnvironments({ cacheFolder, clock, pythonHint });
   // Of pip's hundred lines nobody here wants one; when it fails, the failure quotes it.
-  const onLine = (line: string) => {
-    if (/^(making|waiting for)\b/.test(line)) terminal.note(`${shown(line)}; once, about half a minute`);
-  };
-  const made = await environments.ensure(version, { signal: interrupted, onLine });
+  const onStep = (line: string) => terminal.note(`${shown(line)}; once, about half a minute`);
+  const made = await environments.ensure(version, { signal: interrupted, onStep });
   if (made.ok) return made.env;
   interrupted.throwIfAborted();
   const reason = made.aborted ? "called off" : describeFailure(made.failure);

@@ -79,19 +79,13 @@ export async function submitAndFollow(
   return { code, chains };
 }
 
-/** Asks again while nobody answers. What the farm knows already was accepted, even if it has ended since. */
+/** Asks again while nobody answers; the coordinator starts no chain twice. */
 async function submit(session: Session, farm: Farm, requests: readonly ChainRequest[]): Promise<AnswerOf<"accepted">> {
   const { clock, interrupted } = session;
-  const first = requests.slice(0, 1).map(({ id }) => id);
   let last: unknown;
   const limits = { everyMs: 300, withinMs: submitMsMax, signal: interrupted };
   const accepted = await poll(clock, limits, async () => {
     try {
-      if (last !== undefined) {
-        const known = await farm.askOnce({ v: 1, kind: "chains", ended: 0, only: first }, "chains");
-        const isKnown = known.live.length + known.ended.length > 0;
-        if (isKnown) return { kind: "accepted" as const, chains: requests.map(({ id }) => id), superseded: [] };
-      }
       return await farm.askOnce({ v: 1, kind: "submit", chains: [...requests] }, "accepted");
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;

@@ -1,9 +1,9 @@
 /** Entry of a compile agent's process: environment, wiring, signals. With `--check` it only reads its settings and ends. */
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { readAgentSettings } from "#actor/agent-settings.ts";
 import { systemClock } from "#actor/clock.ts";
 import { createLog } from "#actor/log.ts";
-import { rm } from "node:fs/promises";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
 import { messageOf } from "#protocol/errors.ts";
 import { objectStores } from "#protocol/names.ts";

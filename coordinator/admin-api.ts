@@ -4,7 +4,7 @@ import type { Chain } from "#protocol/chain.ts";
 import { withoutSecrets } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
-import { ChainId, jobRef, madeAt } from "#protocol/ids.ts";
+import { ChainId, jobRef } from "#protocol/ids.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { adminSubject } from "#protocol/names.ts";
 import { farmVersion } from "#protocol/version.ts";
@@ -51,7 +51,7 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
   const answer = (body: AdminAnswer) => call.answer(body);
   switch (request.kind) {
     case "submit": {
-      const chains = await withoutEnded(ports, request.chains);
+      const chains = await unknownOf(ports, request.chains);
       if (chains.length === 0) {
         return answer({ kind: "accepted", chains: request.chains.map((chain) => chain.id), superseded: [] });
       }
@@ -107,18 +107,16 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
   }
 }
 
-/** A request is repeated after its time limit at the earliest, so an id as young as this has not been here before. */
-const freshMs = 2_000;
-
-/** A chain that is asked for again after it has ended and left the live records must not run twice. */
-async function withoutEnded(ports: AdminPorts, chains: readonly ChainRequest[]): Promise<readonly ChainRequest[]> {
-  const isEnded = await Promise.all(
-    chains.map(async ({ id }) => {
-      if (Math.abs(ports.now() - madeAt(id)) < freshMs || ports.farm().chains.has(id)) return false;
-      return (await ports.interpreter.history.get(id)) !== undefined;
-    }),
+/**
+ * A request whose answer was lost is repeated with the same ids, maybe after its chains have ended and left the live records:
+ * what is live or in the history was accepted and must not start again.
+ */
+async function unknownOf(ports: AdminPorts, chains: readonly ChainRequest[]): Promise<readonly ChainRequest[]> {
+  const { history } = ports.interpreter;
+  const isKnown = await Promise.all(
+    chains.map(async ({ id }) => ports.farm().chains.has(id) || (await history.get(id)) !== undefined),
   );
-  return chains.filter((_, index) => isEnded[index] !== true);
+  return chains.filter((_, index) => isKnown[index] !== true);
 }
 
 function postOrRefuse(ports: AdminPorts, call: Call, event: (answerTo: number) => FarmEvent): void {

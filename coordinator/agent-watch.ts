@@ -82,10 +82,4 @@ export class AgentWatch {
       }
     }
   }
-
-  /** ms since 1970 of the last statement of an agent, for people. */
-  seenAt(agent: AgentId): number | undefined {
-    const heard = this.#heard.get(agent);
-    return heard === undefined ? undefined : this.#clock.now() - (this.#clock.monotonic() - heard.at);
-  }
 }

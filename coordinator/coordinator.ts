@@ -63,7 +63,6 @@ export class Coordinator implements Service {
 
   /** Resolves when requests are answered. @throws UsageError when the server is too old or has no JetStream. */
   readonly start = once(async (): Promise<void> => {
-    await declareTopology(this.#connection);
     await this.#rebuild();
     if (this.#stopping.signal.aborted) return;
     onReconnect(this.#connection, () => {

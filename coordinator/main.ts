@@ -1,4 +1,5 @@
 /** Entry of the coordinator's process: environment, wiring, signals. */
+import { defaultUrl } from "#actor/agent-settings.ts";
 import { systemClock } from "#actor/clock.ts";
 import { createLog } from "#actor/log.ts";
 import { whileUnavailable } from "#actor/patience.ts";
@@ -8,7 +9,7 @@ import { connect } from "#bus/connection.ts";
 import { checkServer } from "#bus/server-check.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
 
-const url = process.env.FLASHYARD_NATS_URL ?? "nats://127.0.0.1:4222";
+const url = process.env.FLASHYARD_NATS_URL ?? defaultUrl;
 const log = createLog({ role: "coordinator" }, process.env.FLASHYARD_LOG ?? "info");
 
 const stopping = new AbortController();

@@ -60,11 +60,6 @@ export function chainIdFrom(atMs: number, random: Uint8Array): ChainId {
   return ChainId.parse(time + tail);
 }
 
-/** When a chain id was made, by its maker's clock (ms since 1970). */
-export function madeAt(id: ChainId): number {
-  return Array.from(id.slice(0, 10)).reduce((time, character) => time * 32 + crockford.indexOf(character), 0);
-}
-
 /** How people and logs write a job: `<chain>.<job>`. */
 export function jobRef(chain: ChainId, job: JobName): string {
   return `${chain}.${job}`;

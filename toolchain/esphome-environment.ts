@@ -47,6 +47,9 @@ export interface EsphomeEnvironmentsOptions {
 
 export interface EnsureOptions {
   readonly signal?: AbortSignal | undefined;
+  /** Lines of our own about what is done; they go to `onLine` when it is absent. */
+  readonly onStep?: ((line: string) => void) | undefined;
+  /** Lines of the tools. */
   readonly onLine?: ((line: string) => void) | undefined;
 }
 
@@ -84,7 +87,7 @@ export class EsphomeEnvironments {
         clock: this.#options.clock,
         signal: options.signal,
         onWait: (pid) =>
-          options.onLine?.(`waiting for process ${pid}, which makes the environment of ESPHome ${version}`),
+          stepsOf(options)?.(`waiting for process ${pid}, which makes the environment of ESPHome ${version}`),
       });
       if (lock === undefined) return abortedStop;
       const made = await this.#readyEnvironment(version);
@@ -107,7 +110,7 @@ export class EsphomeEnvironments {
       const rest = found.pythons.filter((python) => !refusedFor.has(python.path));
       const python = choosePython({ ...found, pythons: rest }, required);
       if (python === undefined) return failed(noPython(version, required, found));
-      options.onLine?.(`making the environment of ESPHome ${version} with Python ${python.version}`);
+      stepsOf(options)?.(`making the environment of ESPHome ${version} with Python ${python.version}`);
       this.#options.log?.info({ version, python: python.path }, "making an ESPHome environment");
       const built = await this.#build(version, folder, python, options);
       if (!("refusal" in built)) return built;
@@ -212,6 +215,10 @@ const quietVariables: Readonly<Record<string, string>> = {
   PLATFORMIO_DISABLE_PROGRESSBAR: "true",
   PLATFORMIO_SETTING_ENABLE_TELEMETRY: "false",
 };
+
+function stepsOf({ onStep, onLine }: EnsureOptions) {
+  return onStep ?? onLine;
+}
 
 async function publish(folder: string, place: string, python: Python): Promise<void> {
   const marker = { v: 1, folder: place.slice(folder.length + 1), python: python.version };

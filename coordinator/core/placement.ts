@@ -134,6 +134,7 @@ function placeLane(
   const placed: Placed[] = [];
   let free = lanes.reduce((sum, lane) => sum + lane.free, 0);
   if (free === 0) return placed;
+  const agents = step.draft.agents();
   for (const chain of step.draft.queued(name)) {
     const job = jobOf(chain, name);
     if (job === undefined || (job.notBeforeAt ?? 0) > step.at) continue;
@@ -141,7 +142,7 @@ function placeLane(
     if (take === undefined) continue;
     const eligible = lanes.filter((lane) => lane.free > 0 && refusalOf(job, lane.agent) === undefined);
     const warm = oldestIdle(eligible.filter(({ agent }) => isWarmFor(chain, job, agent)));
-    if (warm === undefined && waitsForWarm(step.draft.agents(), chain, job, step.at) !== undefined) continue;
+    if (warm === undefined && waitsForWarm(agents, chain, job, step.at) !== undefined) continue;
     const lane = warm ?? oldestIdle(eligible);
     if (lane === undefined) continue;
     take();
