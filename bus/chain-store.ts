@@ -9,7 +9,7 @@ import { headers as createHeaders, type MsgHdrs, nuid } from "@nats-io/nats-core
 import { Chain } from "#protocol/chain.ts";
 import { decode, encode } from "#protocol/envelope.ts";
 import { InvariantError, type WireError } from "#protocol/errors.ts";
-import type { ChainId } from "#protocol/ids.ts";
+import { ChainId } from "#protocol/ids.ts";
 import { buckets, bucketStream, keySubject } from "#protocol/names.ts";
 import { batchMax, publishBatch, storeAnswerOf } from "#bus/atomic-batch.ts";
 import { type Connection, translate } from "#bus/connection.ts";
@@ -17,13 +17,15 @@ import { lastSequenceOf, readStream } from "#bus/stream-reader.ts";
 
 /** From this many independent records on, a batch (3 ms and little a record) is faster than pipelined publishes (0.26 ms each). */
 const batchFrom = 16;
-/** A removed chain's marker tells late watchers; after this it goes too. */
-const markerTtl = "10m";
+/** A removed chain's marker tells late watchers, and a coordinator that starts, that it has ended; after this it goes too. */
+export const removedMs = 10 * 60_000;
 const publishTimeoutMs = 5_000;
 
 export interface LoadedChains {
   readonly chains: readonly Chain[];
   readonly lastSequence: number;
+  /** Chains that were removed during the last `removedMs`. */
+  readonly removed: readonly ChainId[];
   /** Records that cannot be decoded; they stay where they are, for a person to look at. */
   readonly damaged: readonly { readonly key: string; readonly error: WireError }[];
 }
@@ -57,16 +59,21 @@ export class ChainStore {
 
   async #readAll(): Promise<Omit<LoadedChains, "lastSequence">> {
     const chains = new Map<string, Chain>();
+    const removed: ChainId[] = [];
     const damaged: { key: string; error: WireError }[] = [];
     for await (const message of readStream(this.#connection, this.#stream)) {
-      // Removal markers have the header and no body.
-      if (message.headers?.has("KV-Operation") === true) continue;
       const key = message.subject.slice(keySubject(buckets.chains, "").length);
+      // Removal markers have the header and no body.
+      if (message.headers?.has("KV-Operation") === true) {
+        const id = ChainId.safeParse(key);
+        if (id.success) removed.push(id.data);
+        continue;
+      }
       const decoded = decode(Chain, message.data);
       if (decoded.ok) chains.set(key, decoded.value);
       else damaged.push({ key, error: decoded.error });
     }
-    return { chains: [...chains.values()], damaged };
+    return { chains: [...chains.values()], removed, damaged };
   }
 
   /**
@@ -134,7 +141,7 @@ function headersOf(chain: Chain | undefined): MsgHdrs {
   if (chain === undefined) {
     headers.set("KV-Operation", "PURGE");
     headers.set("Nats-Rollup", "sub");
-    headers.set("Nats-TTL", markerTtl);
+    headers.set("Nats-TTL", `${removedMs / 1000}s`);
   }
   return headers;
 }

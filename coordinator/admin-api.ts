@@ -1,5 +1,5 @@
 /** Answers the CLI. Requests that change the farm become events; questions are answered from the farm as committed. */
-import { type AdminAnswer, AdminRequest, type ChainRequest } from "#protocol/admin.ts";
+import { type AdminAnswer, AdminRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { withoutSecrets } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
@@ -24,6 +24,8 @@ export interface AdminPorts {
   now(): number;
   post(event: FarmEvent): boolean;
   progressOf(reference: string): Progress | undefined;
+  /** Whether the chain was accepted before; a request repeated within ten minutes is told. */
+  isKnown(chain: ChainId): boolean;
 }
 
 /** How far back a reference to a finished chain is looked for. */
@@ -51,7 +53,7 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
   const answer = (body: AdminAnswer) => call.answer(body);
   switch (request.kind) {
     case "submit": {
-      const chains = await unknownOf(ports, request.chains);
+      const chains = request.chains.filter(({ id }) => !ports.isKnown(id));
       if (chains.length === 0) {
         return answer({ kind: "accepted", chains: request.chains.map((chain) => chain.id), superseded: [] });
       }
@@ -105,18 +107,6 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
         queueDepth: queueDepth(farm),
       });
   }
-}
-
-/**
- * A request whose answer was lost is repeated with the same ids, maybe after its chains have ended and left the live records:
- * what is live or in the history was accepted and must not start again.
- */
-async function unknownOf(ports: AdminPorts, chains: readonly ChainRequest[]): Promise<readonly ChainRequest[]> {
-  const { history } = ports.interpreter;
-  const isKnown = await Promise.all(
-    chains.map(async ({ id }) => ports.farm().chains.has(id) || (await history.get(id)) !== undefined),
-  );
-  return chains.filter((_, index) => isKnown[index] !== true);
 }
 
 function postOrRefuse(ports: AdminPorts, call: Call, event: (answerTo: number) => FarmEvent): void {

@@ -4,6 +4,7 @@
  * 1. Nothing is answered, dispatched or stopped before the records that say so are committed.
  * 2. After a commit that did not succeed for certain, the farm is rebuilt from the records before anything else happens.
  * 3. Everything that waits in the mailbox goes through one transition and one commit.
+ * 4. A chain starts once: a request that is repeated because its answer was lost finds it live or among the ended ones.
  */
 import type { Clock } from "#actor/clock.ts";
 import type { Log } from "#actor/log.ts";
@@ -12,7 +13,7 @@ import { once, type Service } from "#actor/service.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import type { Progress } from "#protocol/messages.ts";
-import { ChainStore } from "#bus/chain-store.ts";
+import { ChainStore, removedMs } from "#bus/chain-store.ts";
 import { type Connection, onReconnect } from "#bus/connection.ts";
 import { listenProgress } from "#bus/job-log.ts";
 import { declareTopology } from "#bus/topology.ts";
@@ -46,6 +47,8 @@ export class Coordinator implements Service {
   readonly #services: { stop(): void }[] = [];
   readonly #loops: Promise<void>[] = [];
   readonly #progress = new Map<string, Progress>();
+  /** Chains that have left the live records, and when; as long as the bucket remembers them. Invariant 4. */
+  readonly #ended = new Map<ChainId, number>();
   #farm: Farm = emptyFarm;
   #lastSequence = 0;
   /** Set when the server was away: its memory streams, and so the lanes, may be empty. */
@@ -80,6 +83,7 @@ export class Coordinator implements Service {
         now: () => this.#clock.now(),
         post,
         progressOf: (reference) => this.#progress.get(reference),
+        isKnown: (chain) => this.#farm.chains.has(chain) || this.#ended.has(chain),
       }),
       listenProgress(this.#connection, (chain, job, progress) => {
         if (this.#farm.chains.has(chain as ChainId)) this.#progress.set(`${chain}.${job}`, progress);
@@ -141,9 +145,10 @@ export class Coordinator implements Service {
       try {
         this.#mustRebuild = false;
         await declareTopology(this.#connection);
-        const { chains, lastSequence, damaged } = await this.#store.load();
+        const { chains, lastSequence, removed, damaged } = await this.#store.load();
         for (const { key, error } of damaged)
           this.#log.error({ key, err: error }, "a chain's record cannot be decoded");
+        for (const id of removed) this.#ended.set(id, this.#clock.monotonic());
         this.#answers.forgetAll();
         this.#watch.repeatAll();
         this.#farm = { agents: this.#farm.agents, chains: new Map(chains.map((chain) => [chain.id, chain])) };
@@ -162,12 +167,23 @@ export class Coordinator implements Service {
     while (await this.#clock.pause(beatMs, this.#stopping.signal)) {
       this.#watch.check();
       this.#interpreter.archive();
+      this.#forgetEnded();
       this.#mailbox.post({ kind: "time-passed" });
       if (this.#interpreter.takeFailure()) this.#interpreter.run(this.#farm, impliedEffects(this.#farm));
     }
   }
 
+  #forgetEnded(): void {
+    const before = this.#clock.monotonic() - removedMs;
+    for (const [chain, endedAt] of this.#ended) {
+      // In the order of their ends.
+      if (endedAt > before) return;
+      this.#ended.delete(chain);
+    }
+  }
+
   #archived(chain: ChainId): void {
+    this.#ended.set(chain, this.#clock.monotonic());
     this.#progress.delete(`${chain}.compile`);
     this.#progress.delete(`${chain}.upload`);
     this.#mailbox.post({ kind: "chain-archived", chain });

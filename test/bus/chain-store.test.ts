@@ -97,7 +97,7 @@ test("more records than one atomic batch holds are our own mistake", async () =>
   expect(await loadedIds()).toEqual([]);
 });
 
-test("removed chains leave the load, alone and in a batch with others", async () => {
+test("removed chains leave the load and are named as removed, alone and in a batch with others", async () => {
   const written = records(1, 40);
   await store.commit(written, last, true);
   const [first, ...rest] = written.keys();
@@ -109,6 +109,7 @@ test("removed chains leave the load, alone and in a batch with others", async ()
   for (const [id, chain] of records(100, 2)) changes.set(id, chain);
   expect(await store.commit(changes, last + 41, true)).toMatchObject({ ok: true });
   expect(await loadedIds()).toEqual([...rest.slice(30), ...records(100, 2).keys()].sort());
+  expect([...(await store.load()).removed].sort()).toEqual([first, ...rest.slice(0, 30)].sort());
 });
 
 test("a record is replaced by its next version", async () => {
@@ -132,7 +133,7 @@ test("a record that cannot be decoded is reported by its key, and stays where it
 });
 
 test("an empty bucket has no chains", async () => {
-  expect(await store.load()).toEqual({ chains: [], damaged: [], lastSequence: last });
+  expect(await store.load()).toEqual({ chains: [], removed: [], damaged: [], lastSequence: last });
 });
 
 test("without a server nothing is known", async () => {

@@ -78,6 +78,9 @@ test("a request that is repeated after its chain has gone to the history is acce
 
   expect(await farm.submit(buildRequest(1))).toEqual({ kind: "accepted", chains: [chainNumber(1)], superseded: [] });
   expect(await farm.status()).toMatchObject({ live: 0 });
+  await farm.restartCoordinator();
+  expect(await farm.submit(buildRequest(1))).toEqual({ kind: "accepted", chains: [chainNumber(1)], superseded: [] });
+  expect(await farm.status()).toMatchObject({ live: 0 });
   await farm.submit(buildRequest(1), buildRequest(2));
   expect((await builder.next()).dispatch.chain).toBe(chainNumber(2));
 });
