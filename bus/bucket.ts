@@ -1,4 +1,5 @@
 /** A typed key-value bucket for what needs no fence: the history, the devices. */
+import { jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import type { z } from "zod";
 import { decode, encode } from "#protocol/envelope.ts";
@@ -36,6 +37,18 @@ export class Bucket<S extends z.ZodType> {
       }
     } catch (error) {
       throw translate(error, `put ${messages.length} values into ${this.#name}`);
+    }
+  }
+
+  /** Takes values away without a trace; one that is not there is no error. @throws UnavailableError */
+  async removeAll(keys: readonly string[]): Promise<void> {
+    if (keys.length === 0) return;
+    try {
+      const manager = await jetstreamManager(this.#connection, { checkAPI: false });
+      const stream = bucketStream(this.#name);
+      for (const key of keys) await manager.streams.purge(stream, { filter: keySubject(this.#name, key) });
+    } catch (error) {
+      throw translate(error, `remove ${keys.length} values from ${this.#name}`);
     }
   }
 

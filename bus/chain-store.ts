@@ -4,13 +4,17 @@
  * 1. A write carries the sequence of the last one that this writer has seen; it lands only if nobody has written since.
  * 2. Writes that belong together are one atomic batch; others are pipelined, each expecting the one before.
  * 3. After anything but success the writer knows nothing and must load again.
+ * 4. Who has loaded writes a fence before relying on it: a write that was under way may land after the load, and who then has
+ *    nothing to write would never hear of it.
  */
 import { headers as createHeaders, type MsgHdrs, nuid } from "@nats-io/nats-core";
-import { Chain } from "#protocol/chain.ts";
+import type { ChainRecords, CommitResult, LoadedChains } from "#actor/coordinator-ports.ts";
+import type { Chain } from "#protocol/chain.ts";
+import { StoredChain } from "#protocol/chain-versions.ts";
 import { decode, encode } from "#protocol/envelope.ts";
 import { InvariantError, type WireError } from "#protocol/errors.ts";
 import { ChainId } from "#protocol/ids.ts";
-import { buckets, bucketStream, keySubject } from "#protocol/names.ts";
+import { buckets, bucketStream, fenceKey, keySubject } from "#protocol/names.ts";
 import { batchMax, publishBatch, storeAnswerOf } from "#bus/atomic-batch.ts";
 import { type Connection, translate } from "#bus/connection.ts";
 import { lastSequenceOf, readStream } from "#bus/stream-reader.ts";
@@ -18,23 +22,11 @@ import { lastSequenceOf, readStream } from "#bus/stream-reader.ts";
 /** From this many independent records on, a batch (3 ms and little a record) is faster than pipelined publishes (0.26 ms each). */
 const batchFrom = 16;
 /** A removed chain's marker tells late watchers, and a coordinator that starts, that it has ended; after this it goes too. */
-export const removedMs = 10 * 60_000;
+const removedMs = 10 * 60_000;
 const publishTimeoutMs = 5_000;
 
-export interface LoadedChains {
-  readonly chains: readonly Chain[];
-  readonly lastSequence: number;
-  /** Chains that were removed during the last `removedMs`. */
-  readonly removed: readonly ChainId[];
-  /** Records that cannot be decoded; they stay where they are, for a person to look at. */
-  readonly damaged: readonly { readonly key: string; readonly error: WireError }[];
-}
-
-export type CommitResult =
-  | { readonly ok: true; readonly lastSequence: number }
-  | { readonly ok: false; readonly reason: "conflict"; readonly detail: string };
-
-export class ChainStore {
+export class ChainStore implements ChainRecords {
+  readonly removedMs = removedMs;
   readonly #connection: Connection;
   readonly #stream = bucketStream(buckets.chains);
 
@@ -69,11 +61,20 @@ export class ChainStore {
         if (id.success) removed.push(id.data);
         continue;
       }
-      const decoded = decode(Chain, message.data);
+      const decoded = decode(StoredChain, message.data);
       if (decoded.ok) chains.set(key, decoded.value);
       else damaged.push({ key, error: decoded.error });
     }
     return { chains: [...chains.values()], removed, damaged };
+  }
+
+  /** Invariant 4. A removal marker under a name that no chain has. @throws UnavailableError */
+  async fence(expectedLastSequence: number): Promise<CommitResult> {
+    try {
+      return await this.#pipeline([[fenceKey, undefined]], expectedLastSequence);
+    } catch (error) {
+      throw translate(error, "fence the chains");
+    }
   }
 
   /**
@@ -107,7 +108,7 @@ export class ChainStore {
    * Each write also names the one before by its message id: where somebody else's write has taken the place of the first, the
    * sequence that the second expects is there, and only the name tells that it is not ours.
    */
-  async #pipeline(entries: readonly (readonly [ChainId, Chain | undefined])[], last: number): Promise<CommitResult> {
+  async #pipeline(entries: readonly (readonly [string, Chain | undefined])[], last: number): Promise<CommitResult> {
     const pipelineId = nuid.next();
     const acks = await Promise.all(
       entries.map(([id, chain], index) => {

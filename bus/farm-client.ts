@@ -1,6 +1,7 @@
 /** What agents and the CLI ask of the active coordinator. */
 import { AdminAnswer, type AdminRequest } from "#protocol/admin.ts";
-import { Chain } from "#protocol/chain.ts";
+import type { Chain } from "#protocol/chain.ts";
+import { StoredChain } from "#protocol/chain-versions.ts";
 import { decode } from "#protocol/envelope.ts";
 import type { AgentId, ChainId } from "#protocol/ids.ts";
 import { type Ask, AskAnswer } from "#protocol/messages.ts";
@@ -12,7 +13,8 @@ import { request } from "#bus/rpc.ts";
 
 /** Long enough for a commit behind a slow disk, short enough to be repeated soon: every request is idempotent. */
 const askTimeoutMs = 2_000;
-const adminTimeoutMs = 10_000;
+/** A coordinator that is frozen takes questions and does not answer: asked again after this, its successor answers. */
+const adminTimeoutMs = 4_000;
 
 /** @throws UnavailableError when no coordinator answers; the agent asks again. */
 export function askCoordinator(connection: Connection, agent: AgentId, ask: Ask): Promise<AskAnswer> {
@@ -60,7 +62,7 @@ export async function watchChains(
     ready?.();
     for await (const entry of watch) {
       if (!wanted.has(entry.key)) continue;
-      const decoded = decode(Chain, entry.value);
+      const decoded = decode(StoredChain, entry.value);
       if (decoded.ok) call(decoded.value);
     }
   } catch (error) {

@@ -1,13 +1,16 @@
 /** Logs of jobs: chunks of lines on a stream, written by agents, replayed and followed by whoever asks. */
-import { jetstream } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { ChainId, JobName } from "#protocol/ids.ts";
 import { logBytesMax, logChunkBytes, logChunkMs } from "#protocol/limits.ts";
 import { Progress } from "#protocol/messages.ts";
 import { decode, encode } from "#protocol/envelope.ts";
-import { logSubject, progressSubject, progressSubjects, streams } from "#protocol/names.ts";
+import { logSubject, logSubjectsOf, progressSubject, progressSubjects, streams } from "#protocol/names.ts";
 import { type Connection, translate } from "#bus/connection.ts";
 import { listen } from "#bus/rpc.ts";
 import { readStream } from "#bus/stream-reader.ts";
+
+/** For one chunk; the end of a job waits for its last ones. */
+const publishTimeoutMs = 2_000;
 
 /** Gathers lines into chunks. A chunk that cannot be stored is lost: a log never holds up a job. */
 export class JobLogWriter {
@@ -46,7 +49,7 @@ export class JobLogWriter {
     this.#sending = Promise.all([
       this.#sending,
       jetstream(this.#connection)
-        .publish(this.#subject, bytes, { timeout: 2_000 })
+        .publish(this.#subject, bytes, { timeout: publishTimeoutMs })
         .catch(() => undefined),
     ]);
   }
@@ -72,6 +75,17 @@ export function listenProgress(
     const decoded = decode(Progress, bytes);
     if (decoded.ok && chain !== undefined && job !== undefined) call(chain, job, decoded.value);
   });
+}
+
+/** Takes the logs of all jobs of some chains away. @throws UnavailableError */
+export async function removeLogs(connection: Connection, chains: readonly ChainId[]): Promise<void> {
+  if (chains.length === 0) return;
+  try {
+    const manager = await jetstreamManager(connection, { checkAPI: false });
+    for (const chain of chains) await manager.streams.purge(streams.logs, { filter: logSubjectsOf(chain) });
+  } catch (error) {
+    throw translate(error, `remove the logs of ${chains.length} chains`);
+  }
 }
 
 /** The lines of a job's log, oldest first; with `follow` also those to come, until its signal. @throws UnavailableError */

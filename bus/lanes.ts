@@ -2,7 +2,7 @@
 import { AckPolicy, JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { decode, encode } from "#protocol/envelope.ts";
 import type { AgentId } from "#protocol/ids.ts";
-import type { Lane } from "#protocol/job.ts";
+import { type Lane, laneOf } from "#protocol/job.ts";
 import { Dispatch, StopOrder } from "#protocol/messages.ts";
 import { dispatchId, laneConsumer, laneSubject, stopSubject, streams } from "#protocol/names.ts";
 import { systemClock } from "#actor/clock.ts";
@@ -24,7 +24,10 @@ const consumerExists = 10148;
 export async function publishDispatch(connection: Connection, agent: AgentId, dispatch: Dispatch): Promise<void> {
   try {
     const msgID = dispatchId(dispatch.chain, dispatch.job, dispatch.attempt);
-    await jetstream(connection).publish(laneSubject(dispatch.job, agent), encode(dispatch), { msgID, timeout: 3_000 });
+    await jetstream(connection).publish(laneSubject(laneOf[dispatch.job], agent), encode(dispatch), {
+      msgID,
+      timeout: 3_000,
+    });
   } catch (error) {
     throw translate(error, `dispatch to ${agent}`);
   }

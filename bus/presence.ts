@@ -10,7 +10,7 @@ import { type Connection, translate } from "#bus/connection.ts";
  * Statements of one agent are at least this far apart. Sixteen slots with short jobs change theirs a thousand times a second,
  * which took half of the server's and the coordinator's time; nothing that hangs on a statement is decided within a second.
  */
-const pauseMs = 50;
+export const statementPauseMs = 50;
 
 interface Pace {
   /** What has come during the pause; older ones are out of date. */
@@ -37,12 +37,17 @@ export function announce(connection: Connection, announcement: Announcement): vo
   setTimeout(() => {
     ofConnection.delete(announcement.agent);
     if (started.next !== undefined) announce(connection, started.next);
-  }, pauseMs).unref();
+  }, statementPauseMs).unref();
 }
 
 function publish(connection: Connection, announcement: Announcement): void {
   if (!connection.isClosed())
     connection.publish(keySubject(buckets.presence, presenceKey(announcement.agent)), encode(announcement));
+}
+
+async function openWatch(connection: Connection) {
+  const kv = await new Kvm(connection).open(buckets.presence);
+  return kv.watch({ ignoreDeletes: true });
 }
 
 /**
@@ -55,10 +60,15 @@ export async function watchPresence(
   call: (announcement: Announcement) => void,
 ): Promise<void> {
   try {
-    const kv = await new Kvm(connection).open(buckets.presence);
-    const watch = await kv.watch({ ignoreDeletes: true });
-    signal.addEventListener("abort", () => watch.stop(), { once: true });
-    if (signal.aborted) watch.stop();
+    const opening = openWatch(connection);
+    const ended = Promise.withResolvers<undefined>();
+    signal.addEventListener("abort", () => ended.resolve(undefined), { once: true });
+    if (signal.aborted) ended.resolve(undefined);
+    // A server that goes away meanwhile lets an opening wait for seconds.
+    const watch = await Promise.race([opening, ended.promise]);
+    const stop = () => opening.then((opened) => opened.stop()).catch(() => undefined);
+    void ended.promise.then(stop);
+    if (watch === undefined) return;
     for await (const entry of watch) {
       const decoded = decode(Announcement, entry.value);
       if (decoded.ok) call(decoded.value);

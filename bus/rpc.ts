@@ -1,5 +1,6 @@
 /** Request and reply with decoding on both sides. */
 import type { z } from "zod";
+import type { Call, Listening } from "#actor/coordinator-ports.ts";
 import { decode, encode } from "#protocol/envelope.ts";
 import { type Connection, translate } from "#bus/connection.ts";
 
@@ -21,15 +22,8 @@ export async function request<S extends z.ZodType>(
   return decoded.value;
 }
 
-export interface Call {
-  readonly subject: string;
-  readonly bytes: Uint8Array;
-  /** Answers the caller; calling it after the caller has given up is harmless. */
-  answer(body: unknown): void;
-}
-
 /** Hands every call on a subject to `handle`, in order of arrival. @returns what ends the service. */
-export function serve(connection: Connection, subject: string, handle: (call: Call) => void): { stop(): void } {
+export function serve(connection: Connection, subject: string, handle: (call: Call) => void): Listening {
   const subscription = connection.subscribe(subject, {
     callback: (error, message) => {
       if (error !== null) return;
@@ -44,7 +38,7 @@ export function listen(
   connection: Connection,
   subject: string,
   handle: (bytes: Uint8Array, subject: string) => void,
-): { stop(): void } {
+): Listening {
   const subscription = connection.subscribe(subject, {
     callback: (error, message) => {
       if (error === null) handle(message.data, message.subject);

@@ -31,19 +31,24 @@ export async function* readStream(
       ? { deliver_policy: DeliverPolicy.All }
       : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: Math.max(1, fromSequence) }),
   });
-  const { num_pending: pending } = await consumer.info();
-  if (pending === 0 && follow === undefined) return;
-  const messages = await consumer.consume({ max_messages: 1_000 });
-  const stop = () => messages.stop();
-  follow?.addEventListener("abort", stop, { once: true });
-  if (follow?.aborted === true) stop();
   try {
-    for await (const message of messages) {
-      yield message;
-      if (follow === undefined && message.info.pending === 0) return;
+    const { num_pending: pending } = await consumer.info();
+    if (pending === 0 && follow === undefined) return;
+    const messages = await consumer.consume({ max_messages: 1_000 });
+    const stop = () => messages.stop();
+    follow?.addEventListener("abort", stop, { once: true });
+    if (follow?.aborted === true) stop();
+    try {
+      for await (const message of messages) {
+        yield message;
+        if (follow === undefined && message.info.pending === 0) return;
+      }
+    } finally {
+      follow?.removeEventListener("abort", stop);
+      messages.stop();
     }
   } finally {
-    follow?.removeEventListener("abort", stop);
-    messages.stop();
+    // The server keeps it for five minutes otherwise, and refuses a stream's thousand and first. Nobody waits for it to go.
+    consumer.delete().catch(() => undefined);
   }
 }

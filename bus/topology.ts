@@ -2,9 +2,16 @@
  * Declares the farm's streams and buckets; doing it again changes nothing.
  *
  * What must survive is on disk: chains, history, devices, logs, bundles, artifacts. The lanes and the presence are in memory:
- * they repeat what the records and the agents say anyway, and the coordinator fills them again after a server restart.
+ * they repeat what the records and the agents say anyway, and the coordinator fills them again after a server restart. So is the
+ * lease, which is taken anew.
  */
-import { jetstreamManager, RetentionPolicy, StorageType, type StreamConfig } from "@nats-io/jetstream";
+import {
+  JetStreamApiError,
+  jetstreamManager,
+  RetentionPolicy,
+  StorageType,
+  type StreamConfig,
+} from "@nats-io/jetstream";
 import {
   buckets,
   bucketStream,
@@ -14,12 +21,20 @@ import {
   objectStores,
   streams,
 } from "#protocol/names.ts";
-import { presenceTtlMs } from "#protocol/limits.ts";
+import { UsageError } from "#protocol/errors.ts";
+import { leadTtlMs, presenceTtlMs } from "#protocol/limits.ts";
 import { type Connection, translate } from "#bus/connection.ts";
 import { requireAtomic } from "#bus/server-check.ts";
 
 const nanosPerMs = 1_000_000;
 const dayMs = 24 * 60 * 60 * 1000;
+
+/** JetStream's error when what a stream reserves is more than is left of the server's store. */
+const noRoom = 10_047;
+
+function needs({ max_bytes: bytes = 0 }: Declaration): string {
+  return `it reserves ${bytes / 1024 ** 3} GiB; free some of the disk, or give \`max_file_store\` of the server more`;
+}
 
 type Declaration = Partial<StreamConfig> & { readonly name: string; readonly subjects: string[] };
 
@@ -49,10 +64,12 @@ function objectStore(name: string): Declaration {
 export const declarations: readonly Declaration[] = [
   // One atomic batch per bulk; the TTL lets removal markers of archived chains disappear, so that a start stays short.
   bucket(buckets.chains, { allow_atomic: true, allow_msg_ttl: true }),
-  // What has ended meanwhile is archived in one batch.
-  bucket(buckets.history, { max_msgs: 100_000, allow_atomic: true }),
+  // What has ended meanwhile is archived in one batch, and pruned by the coordinator.
+  bucket(buckets.history, { allow_atomic: true }),
   bucket(buckets.devices, { allow_atomic: true }),
   bucket(buckets.presence, { storage: StorageType.Memory, max_age: presenceTtlMs * nanosPerMs, deny_delete: false }),
+  // Who leads gives it up by deleting its message: a removal marker would be in the way of the next one's first write.
+  bucket(buckets.lease, { storage: StorageType.Memory, max_age: leadTtlMs * nanosPerMs, deny_delete: false }),
   {
     name: streams.lanes,
     subjects: [...laneSubjects],
@@ -61,7 +78,8 @@ export const declarations: readonly Declaration[] = [
     max_age: dayMs * nanosPerMs,
     duplicate_window: 120_000 * nanosPerMs,
   },
-  { name: streams.logs, subjects: [logSubjects], max_age: 30 * dayMs * nanosPerMs, max_bytes: 2 * 1024 ** 3 },
+  // Logs go with their chains (`coordinator/history-keeper.ts`); the size, which the server reserves, only guards the disk.
+  { name: streams.logs, subjects: [logSubjects], max_bytes: 2 * 1024 ** 3 },
   objectStore(objectStores.bundles),
   objectStore(objectStores.artifacts),
 ];
@@ -84,6 +102,12 @@ export async function declareTopology(connection: Connection): Promise<void> {
             : found;
       if (declaration.allow_atomic === true) requireAtomic(stands.config);
     } catch (error) {
+      if (error instanceof JetStreamApiError && error.code === noRoom) {
+        throw new UsageError(
+          "disk-too-small",
+          `the NATS server has no room left for ${declaration.name}: ${needs(declaration)}`,
+        );
+      }
       throw translate(error, `declare ${declaration.name}`);
     }
   }

@@ -1,23 +1,26 @@
 /** Every command with its options and help. What a command does is loaded when it is used. */
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command } from "commander";
 import { farmVersion } from "#protocol/version.ts";
-import { type ExitCode, exitCodeTable } from "#cli/exit-codes.ts";
-import { defaultEsphomeVersion, type Session } from "#cli/session.ts";
-
-/** How `main.ts` runs a command: makes the session, sets the exit code. */
-export interface Runner {
-  run(work: (session: Session) => Promise<ExitCode>): Promise<void>;
-  /** A command that handles signals itself and answers with its exit code. */
-  runAlone(work: () => Promise<number>): Promise<void>;
-}
+import {
+  detachOption,
+  deviceOption,
+  examples,
+  jsonOption,
+  numberFrom,
+  onOption,
+  reference,
+  repeated,
+  type Runner,
+  versionOption,
+} from "#cli/command-options.ts";
+import { exitCodeTable } from "#cli/exit-codes.ts";
+import { addQueue } from "#cli/queue-commands.ts";
 
 export interface CommandLineOptions {
   readonly runner: Runner;
   /** What stands behind the first `--` of `build`; undefined when there is none. */
   readonly buildCommand: readonly string[] | undefined;
 }
-
-const reference = "JOB, chain or configuration: 01kf3…, 01kf3….compile, lamp or lamp.upload";
 
 export function commandLine(options: CommandLineOptions): Command {
   const program = new Command("flashyard")
@@ -31,7 +34,7 @@ export function commandLine(options: CommandLineOptions): Command {
   addWork(program, options);
   addUpload(program, options.runner);
   addViews(program, options.runner);
-  addControl(program, options.runner);
+  addQueue(program, options.runner);
   addAdvice(program, options.runner);
   // Settings are inherited by commands when they are made, the help text is not.
   program.addHelpText("after", helpEnd);
@@ -50,26 +53,6 @@ ${exitCodeTable()}
 Environment: FLASHYARD_NATS_URL (server), FLASHYARD_CACHE (ESPHome environments, ~/.cache/flashyard),
 FLASHYARD_PYTHON (the Python to make them with), NO_COLOR; for \`flashyard up\` also FLASHYARD_HOME (what must survive)
 and FLASHYARD_NATS_SERVER (path of a nats-server).`;
-
-function examples(...lines: readonly string[]): string {
-  return ["", "Examples:", ...lines.map((line) => `  ${line}`)].join("\n");
-}
-
-const versionOption = () =>
-  new Option("--esphome-version <version>", "release of ESPHome to build with").default(defaultEsphomeVersion);
-const jsonOption = () => new Option("--json", "one JSON object a line");
-const detachOption = () => new Option("--detach", "do not wait: print the chains and return");
-const onOption = () => new Option("--on <agent>", "upload agent that flashes; see `flashyard agents`");
-const deviceOption = () =>
-  new Option("--device <host[:port]>", "where the device is, when its configuration cannot say");
-const repeated = (value: string, before: readonly string[]) => [...before, value];
-
-function numberFrom(min: number, max: number): (text: string) => number {
-  return (text) => {
-    if (/^\d{1,6}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text);
-    throw new InvalidArgumentError(`It is a number from ${min} to ${max}.`);
-  };
-}
 
 function addWork(program: Command, { runner, buildCommand }: CommandLineOptions): void {
   program
@@ -171,29 +154,6 @@ function addViews(program: Command, runner: Runner): void {
     .addOption(jsonOption())
     .action((text: string, options) =>
       runner.run(async (session) => (await import("#cli/commands/explain.ts")).runExplain(session, text, options)),
-    );
-}
-
-function addControl(program: Command, runner: Runner): void {
-  program
-    .command("logs")
-    .description("Print what the tools of a job printed.")
-    .argument("<job>", reference)
-    .option("-f, --follow", "go on until the job has ended; the exit code says how")
-    .addOption(jsonOption())
-    .addHelpText("after", examples("flashyard logs lamp -f", "flashyard logs lamp.compile"))
-    .action((text: string, options) =>
-      runner.run(async (session) => (await import("#cli/commands/logs.ts")).runLogs(session, text, options)),
-    );
-  program
-    .command("cancel")
-    .description("Cancel a job or a chain and wait until it is over. A flash that has begun goes on.")
-    .argument("<job>", reference)
-    .option("--no-wait", "return as soon as the order is taken")
-    .addOption(jsonOption())
-    .addHelpText("after", "\nExit code 0 when it is cancelled, 1 when it was too late.")
-    .action((text: string, options) =>
-      runner.run(async (session) => (await import("#cli/commands/cancel.ts")).runCancel(session, text, options)),
     );
 }
 

@@ -2,7 +2,7 @@
 import { readdir } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { messageOf, UsageError } from "#protocol/errors.ts";
-import { Configuration } from "#protocol/ids.ts";
+import { Configuration, everyConfiguration } from "#protocol/ids.ts";
 import { chainsPerRequestMax } from "#protocol/limits.ts";
 
 export interface ConfigurationFile {
@@ -52,6 +52,13 @@ export function configurationOf(file: string): Configuration {
   if (parsed.success) return parsed.data;
   const rule = parsed.error.issues[0]?.message ?? "it cannot be used";
   throw new UsageError("bad-name", `${JSON.stringify(name)} cannot be the name of a configuration: ${rule}`);
+}
+
+/** A configuration as the user names it where no file is read: `lamp` or `lamp.yaml`. @throws UsageError `bad-name` */
+export function configurationNamed(text: string): Configuration {
+  const configuration = configurationOf(text);
+  if (configuration !== everyConfiguration) return configuration;
+  throw new UsageError("bad-name", "* is no configuration: `flashyard reset` is for all of them");
 }
 
 /** The farm knows a device by its configuration's name, so that of two requests with one name only the later would count. */

@@ -14,7 +14,7 @@ export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
 const meanings: Readonly<Record<ExitCode, string>> = {
   0: "everything that was asked for is done",
-  1: "a job failed (doctor: a problem was found; cancel: it was too late)",
+  1: "a job failed (doctor: a problem was found; cancel: it was too late; rename: the files were not swapped)",
   2: "wrong use, or an input that cannot be used",
   3: "an outcome is unknown: ask the device before trying again",
   4: "a job was cancelled",

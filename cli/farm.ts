@@ -1,6 +1,7 @@
 /** The way to the farm, with errors that tell the user what to do. */
 import type { AdminAnswer, AdminRequest } from "#protocol/admin.ts";
 import { InvariantError, UnavailableError, UsageError } from "#protocol/errors.ts";
+import { leadTtlMs } from "#protocol/limits.ts";
 import { poll } from "#actor/clock.ts";
 import { connect, type Connection } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
@@ -8,8 +9,8 @@ import type { Session } from "#cli/session.ts";
 
 export type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { kind: K }>;
 
-/** A coordinator that is restarted answers again after two seconds. */
-const restartMsMax = 4_000;
+/** The lease of one that was killed runs out before another takes over, and answers two seconds later. */
+const restartMsMax = leadTtlMs + 4_000;
 const askAgainMs = 200;
 
 /** A server's address without the user name and password that it may hold. */

@@ -1,13 +1,25 @@
 /** What is to be said of a job, in one line. Pure. */
 import { describeFailure, tailOf } from "#protocol/failure.ts";
-import { type ChainId, jobRef } from "#protocol/ids.ts";
+import { type AgentId, type ChainId, type Configuration, everyConfiguration, jobRef } from "#protocol/ids.ts";
 import type { CancelCause, Job, JobState, Outcome } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { shown } from "#cli/clean-text.ts";
-import { duration, size } from "#cli/render.ts";
+import { count, duration, size } from "#cli/render.ts";
 
-const causes: Readonly<Record<CancelCause, string>> = {
+/** A configuration as a sentence names it. */
+export function nameOf(configuration: Configuration): string {
+  return configuration === everyConfiguration ? "every configuration" : shown(configuration);
+}
+
+/** Where a job is or was; a clean belongs to its agent before it is dispatched. */
+export function agentOf(job: Job): AgentId | undefined {
+  return job.assigned?.agent ?? (job.name === "clean" ? job.spec.on : undefined);
+}
+
+export const causeSentence: Readonly<Record<CancelCause, string>> = {
   request: "on request",
+  clean: "its build tree was taken away",
+  reset: "the farm was reset",
   superseded: "a newer request for this configuration took its place",
   "prerequisite-failed": "its build failed, nothing was flashed",
   "prerequisite-cancelled": "its build was cancelled, nothing was flashed",
@@ -17,12 +29,15 @@ const causes: Readonly<Record<CancelCause, string>> = {
 /** The state with everything that the record says of it: `running on build-1`, `succeeded in 0.4 s: runs 2026.10.0 built …`. */
 export function jobSentence(job: Job): string {
   const { state, outcome, assigned } = job;
-  const agent = assigned === undefined ? "" : ` on ${assigned.agent}`;
+  const place = agentOf(job);
+  const agent = place === undefined ? "" : ` on ${place}`;
   switch (state) {
     case "held":
-      return "held until its build has succeeded";
+      if (job.name !== "clean") return "held until its build has succeeded";
+      return `held${agent} until ${job.spec.trees === "all" ? "all work of the farm has ended" : "no build writes to its tree"}`;
     case "queued": {
       const earlier = job.earlier.at(-1);
+      if (job.name === "clean") return `queued${agent}`;
       return earlier === undefined ? "queued" : shown(`queued again: ${describeFailure(earlier)}`);
     }
     case "dispatched":
@@ -32,9 +47,11 @@ export function jobSentence(job: Job): string {
     case "cancelling":
       return `cancelling: waits until everything of it${agent} has ended`;
     case "cancelled":
-      return outcome?.kind === "cancelled" ? `cancelled: ${causes[outcome.cause]}` : "cancelled";
+      return outcome?.kind === "cancelled" ? `cancelled: ${causeSentence[outcome.cause]}` : "cancelled";
     case "succeeded":
-      return shown(`succeeded${tookOf(job)}${outcome === undefined ? "" : resultOf(outcome)}`);
+      return shown(
+        `succeeded${tookOf(job)}${job.name === "clean" ? agent : ""}${outcome === undefined ? "" : resultOf(outcome)}`,
+      );
     case "failed":
     case "unknown": {
       const reason = outcome?.kind === "failed" ? describeFailure(outcome.failure) : "nobody can say how it ended";
@@ -54,12 +71,16 @@ function resultOf(outcome: Outcome): string {
     const others = images.length > 1 ? ` and ${images.length - 1} more` : "";
     return main === undefined ? "" : `: ${main.name}${others}, ${size(main.bytes)}, for ${platform}`;
   }
+  if (outcome.kind === "cleaned") {
+    return outcome.trees === 0 ? ": there was no build tree" : `: took ${count(outcome.trees, "build tree")} away`;
+  }
   if (outcome.kind !== "flashed") return "";
   const { report, wrote, level } = outcome;
   if (report !== undefined) {
     const had = wrote ? "runs" : "nothing to do, it runs";
     return `: ${had} ${report.esphomeVersion} built ${report.compilationTime}`;
   }
+  if (level === "told") return ": it runs this build, says a person";
   return level === "running" ? ": it runs this build" : ": the device took it, but could not be asked what it runs";
 }
 
@@ -72,9 +93,19 @@ export function progressSentence(progress: Progress): string {
 /** What to print below a job that has failed: the tool's own last lines, and where the rest is. */
 export function failureLines(chain: ChainId, job: Job): readonly string[] {
   if (job.outcome?.kind !== "failed") return [];
-  const tail = tailOf(job.outcome.failure).map((line) => `    | ${shown(line)}`);
+  const { failure } = job.outcome;
+  if (failure.kind === "death-unproven") return deathAdvice(failure.job, failure.agent);
+  const tail = tailOf(failure).map((line) => `    | ${shown(line)}`);
   const next = job.startedAt === undefined ? [] : [`    the whole log: flashyard logs ${jobRef(chain, job.name)}`];
   return [...tail, ...next];
+}
+
+/** An agent's new life is the proof that everything of its life before is dead. */
+function deathAdvice(job: string, agent: string): readonly string[] {
+  return [
+    shown(`    ${job} may still run on ${agent}, so no build tree was touched`),
+    shown(`    start the agent ${agent} again, which ends what is left of it, and then ask once more`),
+  ];
 }
 
 export type Colour = "green" | "red" | "yellow" | "cyan" | "dim";

@@ -19,9 +19,9 @@ import { count } from "#cli/render.ts";
 import type { Session } from "#cli/session.ts";
 import { newChainId } from "#cli/submit.ts";
 
-export interface PreparationOptions {
+/** A configuration file and what is to be done with it. */
+export interface WantedRequest extends ConfigurationFile {
   readonly kind: "install" | "build";
-  readonly esphomeVersion: string;
   readonly on?: AgentId | undefined;
   readonly device?: DeviceAddress | undefined;
 }
@@ -41,19 +41,17 @@ type One = { readonly request: ChainRequest } | { readonly refusal: Refusal } | 
 export async function prepare(
   session: Session,
   farm: Farm,
-  files: readonly ConfigurationFile[],
-  options: PreparationOptions,
+  files: readonly WantedRequest[],
+  esphomeVersion: string,
 ): Promise<Prepared> {
   const absent = await Promise.all(files.map(async ({ file }) => missingRefusal(file)));
   const present = files.filter((_, index) => absent[index] === undefined);
   const refused = absent.filter((found) => found !== undefined);
   if (present.length === 0) return { requests: [], refused };
-  const env = await environment(session, options.esphomeVersion);
+  const env = await environment(session, esphomeVersion);
   session.terminal.note(`reading ${count(present.length, "configuration")} with ESPHome ${env.version}`);
   const bundles = new ObjectStore(farm.connection, objectStores.bundles);
-  const results = await inParallel(present, availableParallelism(), (file) =>
-    prepareOne(session, env, bundles, file, options),
-  );
+  const results = await inParallel(present, availableParallelism(), (file) => prepareOne(session, env, bundles, file));
   const made = results.filter((one) => one !== undefined);
   return {
     requests: made.flatMap((one) => ("request" in one ? [one.request] : [])),
@@ -86,8 +84,7 @@ async function prepareOne(
   session: Session,
   env: EsphomeEnvironment,
   bundles: ObjectStore,
-  { file, configuration }: ConfigurationFile,
-  { kind, on, device }: PreparationOptions,
+  { file, configuration, kind, on, device }: WantedRequest,
 ): Promise<One> {
   const signal = session.interrupted;
   const read = await readConfiguration(env, file, { signal });

@@ -5,9 +5,9 @@ import { jobsOf } from "#protocol/chain.ts";
 import { describeFailure } from "#protocol/failure.ts";
 import type { Job } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
-import { padded, shown } from "#cli/clean-text.ts";
+import { padded } from "#cli/clean-text.ts";
 import type { FollowEvents } from "#cli/follow.ts";
-import { colourOf, failureLines, jobSentence, progressSentence } from "#cli/job-sentence.ts";
+import { agentOf, colourOf, failureLines, jobSentence, nameOf, progressSentence } from "#cli/job-sentence.ts";
 import { LiveScreen } from "#cli/live-screen.ts";
 import type { Terminal } from "#cli/terminal.ts";
 import { type Followed, treeLines } from "#cli/tree.ts";
@@ -35,14 +35,14 @@ export function reporterFor(
 function lineReporter(terminal: Terminal, nameWidth: number): Reporter {
   const phases = new Map<string, string>();
   const print = (chain: Chain, job: Job, sentence: string) =>
-    terminal.line(`${padded(shown(chain.configuration), nameWidth)}  ${job.name.padEnd(7)}  ${sentence}`);
+    terminal.line(`${padded(nameOf(chain.configuration), nameWidth)}  ${job.name.padEnd(7)}  ${sentence}`);
   return {
     begin: () => undefined,
     end: () => undefined,
     changed(chain, job) {
       phases.delete(`${chain.id}.${job.name}`);
-      // What is held is no news yet, and what is dispatched runs a moment later.
-      if (job.state === "held" || job.state === "dispatched") return;
+      // What is held for its build is no news yet, and what is dispatched runs a moment later.
+      if ((job.state === "held" && job.name !== "clean") || job.state === "dispatched") return;
       print(chain, job, jobSentence(job));
       for (const line of failureLines(chain.id, job)) terminal.line(line);
     },
@@ -87,7 +87,7 @@ function treeReporter(terminal: Terminal, clock: Clock): Reporter {
         for (const job of jobsOf(chain)) {
           const lines = failureLines(chain.id, job);
           if (lines.length === 0) continue;
-          terminal.line(terminal.paint(colourOf[job.state], `${shown(chain.configuration)}  ${job.name}`));
+          terminal.line(terminal.paint(colourOf[job.state], `${nameOf(chain.configuration)}  ${job.name}`));
           for (const line of lines) terminal.line(line);
         }
       }
@@ -97,14 +97,15 @@ function treeReporter(terminal: Terminal, clock: Clock): Reporter {
 
 /** The fields of a job that every JSON line about it has. */
 export function jobFields(chain: Chain, job: Job) {
-  const { name, state, attempt, assigned, queuedAt, startedAt, endedAt, outcome } = job;
+  const { name, state, attempt, queuedAt, startedAt, endedAt, outcome } = job;
+  const agent = agentOf(job);
   return {
     chain: chain.id,
     configuration: chain.configuration,
     job: name,
     state,
     attempt,
-    ...(assigned === undefined ? {} : { agent: assigned.agent }),
+    ...(agent === undefined ? {} : { agent }),
     ...(queuedAt === undefined ? {} : { queuedAt }),
     ...(startedAt === undefined ? {} : { startedAt }),
     ...(endedAt === undefined ? {} : { endedAt }),

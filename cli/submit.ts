@@ -3,7 +3,6 @@ import { randomBytes } from "node:crypto";
 import { poll } from "#actor/clock.ts";
 import type { ChainRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
-import { jobsOf } from "#protocol/chain.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { type AgentId, type ChainId, chainIdFrom } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
@@ -11,10 +10,11 @@ import { shown, widthOf } from "#cli/clean-text.ts";
 import { type ExitCode, exitCodes, worstOf } from "#cli/exit-codes.ts";
 import type { AnswerOf, Farm } from "#cli/farm.ts";
 import { ChainFollower } from "#cli/follow.ts";
-import { codeOfChain, summarySentence } from "#cli/outcome.ts";
+import { followToEnd, summarize } from "#cli/follow-to-end.ts";
+import { summarySentence } from "#cli/outcome.ts";
 import type { Refusal } from "#cli/refusal.ts";
 import { count } from "#cli/render.ts";
-import { jobFields, reporterFor } from "#cli/reporter.ts";
+import { reporterFor } from "#cli/reporter.ts";
 import type { Session } from "#cli/session.ts";
 
 export interface SubmitOptions {
@@ -44,12 +44,12 @@ export async function submitAndFollow(
   requests: readonly ChainRequest[],
   options: SubmitOptions,
 ): Promise<Submitted> {
-  const { terminal, clock, interrupted } = session;
+  const { terminal, clock } = session;
   const { isJson, isDetached, refused } = options;
   const refusedCodes = refused.map(() => exitCodes.badInput);
   if (requests.length === 0) {
     const code = worstOf(refusedCodes);
-    if (isJson) summarize(session, [], [], refused, code);
+    if (isJson) summarize(session, { chains: [], lost: [] }, refused, code);
     return { code, chains: [] };
   }
   await hintAtMissingAgents(session, farm, requests);
@@ -62,21 +62,12 @@ export async function submitAndFollow(
   showAccepted(session, requests, accepted, options);
   if (isDetached) return { code: worstOf(refusedCodes), chains: [] };
 
-  reporter.begin(() => follower.followed());
-  const end = await follower.untilEnded(interrupted).finally(() => reporter.end());
-  if (end === "away")
-    throw new UnavailableError("farm-away", `the farm has not answered for ten minutes; ${nextSteps(requests)}`);
-  if (end === "interrupted") {
-    terminal.note(`still running; ${nextSteps(requests)}`);
-    return { code: exitCodes.detached, chains: [] };
-  }
-  const chains = follower.followed().map(({ chain }) => chain);
-  const codes = [...chains.map(codeOfChain), ...follower.lost().map(() => exitCodes.unknown)];
-  const code = worstOf([...codes, ...refusedCodes]);
-  for (const id of follower.lost()) terminal.note(`the farm does not know ${id} any more: were its records removed?`);
-  if (isJson) summarize(session, chains, follower.lost(), refused, code);
-  else if (codes.length + refused.length > 1) terminal.line(summarySentence(codes, refused.length));
-  return { code, chains };
+  const ended = await followToEnd(session, follower, reporter, nextSteps(ids));
+  if (ended === undefined) return { code: exitCodes.detached, chains: [] };
+  const code = worstOf([...ended.codes, ...refusedCodes]);
+  if (isJson) summarize(session, ended, refused, code);
+  else if (ended.codes.length + refused.length > 1) terminal.line(summarySentence(ended.codes, refused.length));
+  return { code, chains: ended.chains };
 }
 
 /** Asks again while nobody answers; the coordinator starts no chain twice. */
@@ -116,33 +107,13 @@ function showAccepted(
   for (const { id, configuration } of requests) terminal.line(`${id}  ${shown(configuration)}`);
 }
 
-function nextSteps(requests: readonly ChainRequest[]): string {
-  const [first] = requests;
-  if (requests.length > 1 || first === undefined) {
+/** What can be done with chains instead of waiting for them. */
+export function nextSteps(chains: readonly ChainId[]): string {
+  const [first] = chains;
+  if (chains.length > 1 || first === undefined) {
     return "see `flashyard ps`, follow one with `flashyard logs CONFIGURATION -f`, cancel it with `flashyard cancel CONFIGURATION`";
   }
-  return `follow with \`flashyard logs ${first.id} -f\`, cancel with \`flashyard cancel ${first.id}\``;
-}
-
-function summarize(
-  { terminal }: Session,
-  chains: readonly Chain[],
-  lost: readonly string[],
-  refused: readonly Refusal[],
-  exitCode: ExitCode,
-): void {
-  terminal.json({
-    kind: "summary",
-    exitCode,
-    chains: chains.map((chain) => ({
-      chain: chain.id,
-      configuration: chain.configuration,
-      exitCode: codeOfChain(chain),
-      jobs: jobsOf(chain).map((job) => jobFields(chain, job)),
-    })),
-    lost,
-    refused,
-  });
+  return `follow with \`flashyard logs ${first} -f\`, cancel with \`flashyard cancel ${first}\``;
 }
 
 /** A job that no agent can take waits for one, which looks like nothing happening. */

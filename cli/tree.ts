@@ -2,8 +2,8 @@
 import { type Chain, isFinished, jobsOf } from "#protocol/chain.ts";
 import { isTerminal, type Job, type JobName } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
-import { fit, shown } from "#cli/clean-text.ts";
-import { type Colour, colourOf, jobSentence, progressSentence } from "#cli/job-sentence.ts";
+import { fit } from "#cli/clean-text.ts";
+import { type Colour, colourOf, jobSentence, nameOf, progressSentence } from "#cli/job-sentence.ts";
 import { count, duration } from "#cli/render.ts";
 
 export interface Followed {
@@ -51,7 +51,7 @@ function isActive(job: Job): boolean {
 
 function blockOf({ chain, progress }: Followed, { columns, now }: TreePlace): readonly TreeLine[] {
   const jobs = jobsOf(chain);
-  const lines: TreeLine[] = [{ text: fit(shown(chain.configuration), columns) }];
+  const lines: TreeLine[] = [{ text: fit(nameOf(chain.configuration), columns) }];
   for (const [index, job] of jobs.entries()) {
     const branch = index === jobs.length - 1 ? "└─" : "├─";
     const text = `${branch} ${job.name.padEnd(7)} ${liveSentence(job, progress[job.name], now)}`;

@@ -1,12 +1,14 @@
 /** What both drivers take and give back. */
+import { type Clock, systemClock } from "#actor/clock.ts";
 import type { GroupLedger } from "#actor/process-group.ts";
+import { inStage, type StageOptions } from "#actor/stage.ts";
 import type { ArtifactManifest, Image } from "#protocol/artifact.ts";
 import { imageBytesMax } from "#protocol/artifact.ts";
 import type { Configuration } from "#protocol/ids.ts";
-import { buildSilenceMsMax, buildTotalMsMax } from "#protocol/limits.ts";
+import { stageLimits, type StageLimits } from "#protocol/limits.ts";
 import type { BuildProgress } from "#compile-agent/output.ts";
-import { keepImage, type KeptImage, type Workspace } from "#compile-agent/workspace.ts";
-import { failed, type Attempt, type Stop } from "#toolchain/attempt.ts";
+import { keepImage, type KeptImage, type Tree, type Workspace } from "#compile-agent/workspace.ts";
+import { abortedStop, failed, type Attempt, type Stop } from "#toolchain/attempt.ts";
 
 export interface BuildRequest<Spec> {
   readonly spec: Spec;
@@ -19,17 +21,36 @@ export interface BuildRequest<Spec> {
   readonly onLine?: ((line: string) => void) | undefined;
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
   readonly ledger?: GroupLedger | undefined;
-  readonly deadlines?: BuildDeadlines;
+  readonly clock?: Clock | undefined;
+  readonly limits?: StageLimits | undefined;
 }
 
-export interface BuildDeadlines {
-  readonly silenceMs: number;
-  readonly totalMs: number;
+/** How a stage of this build is held to its limits. */
+export function stageOf(request: BuildRequest<unknown>, stage: StageOptions["stage"]): StageOptions {
+  const { clock = systemClock, limits = stageLimits, signal = new AbortController().signal } = request;
+  return { stage, limits, clock, signal };
 }
 
-export const buildDeadlines: BuildDeadlines = { silenceMs: buildSilenceMsMax, totalMs: buildTotalMsMax };
+/**
+ * A stage that reads and writes the tree. Nothing can call off a disk that hangs: the build ends at the limit, and the tree is not
+ * given to another one before the disk has answered.
+ */
+export async function inTreeStage<T extends object>(
+  request: BuildRequest<unknown>,
+  stage: "unpacking" | "collecting",
+  tree: Tree,
+  work: () => Promise<Attempt<T>>,
+): Promise<Attempt<T>> {
+  const end = await inStage(stageOf(request, stage), () => {
+    const working = work();
+    tree.keepFor(working);
+    return working;
+  });
+  if (end.kind === "done") return end.value;
+  return end.kind === "stopped" ? abortedStop : failed(end.failure);
+}
 
-/** `folder` holds the images and nothing else; whoever has sent them removes it. */
+/** `folder` holds the images and nothing else; whoever has sent them drops it. */
 export type BuildResult = Attempt<{
   readonly manifest: ArtifactManifest;
   readonly images: readonly KeptImage[];

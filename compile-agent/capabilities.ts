@@ -6,7 +6,7 @@ import type { Workspace } from "#compile-agent/workspace.ts";
 import type { EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
 import type { Python } from "#toolchain/python.ts";
 
-/** Read anew whenever a build has ended; `pythons` are searched for once, at the start. */
+/** Read anew whenever a job has ended; `pythons` are searched for once, at the start. */
 export async function readCapabilities(
   environments: EsphomeEnvironments,
   workspace: Workspace,
@@ -21,5 +21,22 @@ export async function readCapabilities(
     cpus: availableParallelism(),
     memoryBytes: totalmem(),
     warm: trees.slice(0, warmTreesMax),
+  };
+}
+
+/**
+ * Reads and tells, one after the other, so that what was read last is told last. @returns what asks for that: it resolves when a
+ * reading that began after the asking has been told, and never rejects.
+ */
+export function inTurn(readAndTell: () => Promise<void>): () => Promise<void> {
+  let running = Promise.resolve();
+  let next: Promise<void> | undefined;
+  return () => {
+    next ??= running.then(() => {
+      next = undefined;
+      running = readAndTell();
+      return running;
+    });
+    return next;
   };
 }

@@ -1,10 +1,11 @@
 /** Builds with any command: PlatformIO, Arduino CLI, Zephyr, make. Artifacts are the files that the globs match afterwards. */
-import { glob, realpath, rm } from "node:fs/promises";
+import { glob, realpath } from "node:fs/promises";
 import { basename, isAbsolute, join, relative, sep } from "node:path";
 import { plainEnvironment, runProcess } from "#actor/subprocess.ts";
 import type { CommandBuildSpec } from "#protocol/job.ts";
+import { stageLimits } from "#protocol/limits.ts";
 import {
-  buildDeadlines,
+  inTreeStage,
   keepImages,
   missing,
   type BuildRequest,
@@ -40,16 +41,19 @@ export async function buildWithCommand(request: BuildRequest<CommandBuildSpec>):
 
 async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree): Promise<BuildResult> {
   const { spec, workspace } = request;
-  const unpacked = await unpackBundle(request.bundle, tree.source, { expectedDigest: spec.bundle });
+  const unpacked = await inTreeStage(request, "unpacking", tree, () =>
+    unpackBundle(request.bundle, tree.source, { expectedDigest: spec.bundle }),
+  );
   if (!unpacked.ok) return unpacked;
   const stop = await runCommand(request, tree.source);
   if (stop !== undefined) return stop;
-  const wanted = await matches(tree.source, spec.artifacts);
-  if (!wanted.ok) return wanted;
   const folder = await workspace.resultFolder();
-  const images = await keepImages(wanted.images, folder);
+  const images = await inTreeStage(request, "collecting", tree, async () => {
+    const wanted = await matches(tree.source, spec.artifacts);
+    return wanted.ok ? keepImages(wanted.images, folder) : wanted;
+  });
   if (!images.ok) {
-    await rm(folder, { recursive: true, force: true });
+    await workspace.dropResult(folder);
     return images;
   }
   const tool = { name: basename(spec.argv[0] ?? "command"), version: "unknown" };
@@ -67,7 +71,7 @@ async function runCommand(request: BuildRequest<CommandBuildSpec>, source: strin
     argv,
     cwd: source,
     env: plainEnvironment({ NO_COLOR: "1", TERM: "dumb", GIT_TERMINAL_PROMPT: "0" }),
-    ...(request.deadlines ?? buildDeadlines),
+    ...(request.limits ?? stageLimits).compiling,
     onLine: (line) => {
       const shown = output.push(line);
       meter.read(shown);
@@ -79,7 +83,8 @@ async function runCommand(request: BuildRequest<CommandBuildSpec>, source: strin
   const tool = argv[0] ?? "command";
   if (!result.allGone) return failed({ kind: "internal", detail: `${tool}: a process of it survived SIGKILL` });
   if (result.end.kind === "aborted") return abortedStop;
-  if (result.end.kind !== "exited") return failed(failureOfEnd(result.end, endOfProcess(result), tool, output.tail()));
+  if (result.end.kind !== "exited")
+    return failed(failureOfEnd(result.end, endOfProcess(result), tool, output.tail(), "compiling"));
   if (result.end.exitCode === 0) return undefined;
   if (output.noticeOf("disk-full") !== undefined) return failed({ kind: "disk-full", path: source });
   return failed({ kind: "compiler-exit", exitCode: result.end.exitCode, tail: [...output.tail()] });

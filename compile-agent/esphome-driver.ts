@@ -3,12 +3,22 @@ import { readFile, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { ArtifactManifest, Image } from "#protocol/artifact.ts";
 import type { EsphomeBuildSpec } from "#protocol/job.ts";
+import { stageLimits } from "#protocol/limits.ts";
+import { systemClock } from "#actor/clock.ts";
+import { inStage } from "#actor/stage.ts";
 import { hasOwnBuildTime, noteBuild } from "#compile-agent/build-identity.ts";
-import { buildDeadlines, keepImages, missing, type BuildRequest, type BuildResult } from "#compile-agent/build.ts";
+import {
+  inTreeStage,
+  keepImages,
+  missing,
+  stageOf,
+  type BuildRequest,
+  type BuildResult,
+} from "#compile-agent/build.ts";
 import { findEsphomeArtifacts, type EsphomeArtifacts } from "#compile-agent/esphome-artifacts.ts";
 import { ProgressMeter } from "#compile-agent/output.ts";
 import type { Tree } from "#compile-agent/workspace.ts";
-import { abortedStop, failed, fileFailure } from "#toolchain/attempt.ts";
+import { abortedStop, failed, fileFailure, type Attempt } from "#toolchain/attempt.ts";
 import { checkCompiler } from "#toolchain/compiler.ts";
 import type { EsphomeEnvironment, EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
 import { runEsphome } from "#toolchain/esphome-command.ts";
@@ -34,7 +44,7 @@ export async function buildWithEsphome(request: EsphomeBuildRequest): Promise<Bu
     request.onLine?.(line);
   };
   meter.say({ phase: "environment" });
-  const environment = await request.environments.ensure(spec.version, { signal, onLine });
+  const environment = await ensureEnvironment(request, onLine);
   if (!environment.ok) return environment;
   try {
     const result = await workspace.withTree({ version: spec.version, configuration }, signal, (tree) =>
@@ -46,6 +56,21 @@ export async function buildWithEsphome(request: EsphomeBuildRequest): Promise<Bu
   }
 }
 
+/** Silence is for the tools that make it to keep; who waits for another process that makes it hears nothing for minutes. */
+async function ensureEnvironment(
+  request: EsphomeBuildRequest,
+  onLine: (line: string) => void,
+): Promise<Attempt<{ readonly env: EsphomeEnvironment }>> {
+  const options = stageOf(request, "environment");
+  const { silenceMs: _silenceMs, ...total } = options.limits.environment;
+  const limits = { ...options.limits, environment: total };
+  const end = await inStage({ ...options, limits, isAwaited: true }, ({ signal }) =>
+    request.environments.ensure(request.spec.version, { signal, onLine, limit: options.limits.environment }),
+  );
+  if (end.kind === "done") return end.value;
+  return end.kind === "stopped" ? abortedStop : failed(end.failure);
+}
+
 async function buildInTree(
   request: EsphomeBuildRequest,
   env: EsphomeEnvironment,
@@ -53,7 +78,9 @@ async function buildInTree(
   onLine: (line: string) => void,
 ): Promise<BuildResult> {
   const { spec, signal } = request;
-  const unpacked = await unpackBundle(request.bundle, tree.source, { expectedDigest: spec.bundle });
+  const unpacked = await inTreeStage(request, "unpacking", tree, () =>
+    unpackBundle(request.bundle, tree.source, { expectedDigest: spec.bundle }),
+  );
   if (!unpacked.ok) return unpacked;
   if (!unpacked.files.includes(spec.entry)) {
     return failed({ kind: "bundle-refused", reason: `it does not hold the configuration ${spec.entry}` });
@@ -69,7 +96,7 @@ async function buildInTree(
     isDone = result.ok;
     return result;
   } finally {
-    if (!isDone) await rm(folder, { recursive: true, force: true });
+    if (!isDone) await request.workspace.dropResult(folder);
   }
 }
 
@@ -80,22 +107,25 @@ async function compileAndKeep(
   onLine: (line: string) => void,
   folder: string,
 ): Promise<BuildResult> {
-  const { spec, signal, ledger } = request;
+  const { spec, signal, ledger, clock = systemClock } = request;
+  const { silenceMs, totalMs } = { ...stageLimits.compiling, ...request.limits?.compiling };
+  const startedAt = clock.monotonic();
   for (let left = stampTriesMax; ; left--) {
     const run = await runEsphome({
       env,
       args: ["compile", basename(spec.entry)],
       folder: join(tree.source, dirname(spec.entry)),
-      ...(request.deadlines ?? buildDeadlines),
+      stage: "compiling",
+      silenceMs,
+      totalMs: Math.max(0, startedAt + totalMs - clock.monotonic()),
       signal,
       ledger,
       onLine,
     });
     if (!run.ok) return run;
-    const found = await findEsphomeArtifacts(tree.source, spec.entry);
-    if (found === undefined) return missing("ESPHome left no record of a build");
-    const images = await keepImages(found.images, folder);
+    const images = await inTreeStage(request, "collecting", tree, () => collect(tree.source, spec.entry, folder));
     if (!images.ok) return images;
+    const { found } = images;
     const { build } = found;
     // The image that goes over the air comes first.
     const firmware = images.kept[0];
@@ -110,6 +140,13 @@ async function compileAndKeep(
       rm(found.buildInfoFile, { force: true }),
     ]);
   }
+}
+
+async function collect(source: string, entry: string, folder: string) {
+  const found = await findEsphomeArtifacts(source, entry);
+  if (found === undefined) return missing("ESPHome left no record of a build");
+  const images = await keepImages(found.images, folder);
+  return images.ok ? { ...images, found } : images;
 }
 
 function manifestOf(version: string, found: EsphomeArtifacts, images: readonly Image[]): ArtifactManifest {

@@ -1,26 +1,31 @@
 /** Entry of a compile agent's process: environment, wiring, signals. With `--check` it only reads its settings and ends. */
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { readAgentSettings } from "#actor/agent-settings.ts";
 import { systemClock } from "#actor/clock.ts";
-import { createLog } from "#actor/log.ts";
+import { createLog, type Log } from "#actor/log.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
+import type { CompileCapabilities } from "#protocol/agent.ts";
 import { messageOf } from "#protocol/errors.ts";
 import { objectStores } from "#protocol/names.ts";
 import { JobLogWriter, publishProgress } from "#bus/job-log.ts";
 import { type AgentWorld, type LaneWork, runLaneAgent } from "#bus/lane-agent.ts";
 import { ObjectStore } from "#bus/object-store.ts";
-import { readCapabilities } from "#compile-agent/capabilities.ts";
+import { statementPauseMs } from "#bus/presence.ts";
+import { inTurn, readCapabilities } from "#compile-agent/capabilities.ts";
 import { compileHandler } from "#compile-agent/compile-job.ts";
 import { Workspace } from "#compile-agent/workspace.ts";
 import { EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
 import { findPythons } from "#toolchain/python.ts";
 
-/** Wires the lane. Results of builds that a killed predecessor had not sent are removed: those builds run again. */
+/** A reading of the trees that takes longer than this says that the disk hangs; no job waits for it. */
+const readMsMax = 5_000;
+
+/** Wires the lane. What a killed predecessor has left is removed: builds whose results it had not sent run again. */
 async function prepare({ settings, connection, ledger, clock, log }: AgentWorld): Promise<LaneWork> {
   const pythonHint = process.env.FLASHYARD_PYTHON;
   const workspace = new Workspace(join(settings.home, "build"));
-  for (const folder of await workspace.leftResults()) await rm(folder, { recursive: true, force: true });
+  // Gigabytes, perhaps: the lane opens meanwhile, because no build will find them.
+  void removeLeftovers(workspace, log);
   const environments = new EsphomeEnvironments({
     cacheFolder: settings.cacheFolder,
     clock,
@@ -30,7 +35,18 @@ async function prepare({ settings, connection, ledger, clock, log }: AgentWorld)
     ledger,
   });
   const { pythons } = await findPythons({ hint: pythonHint });
-  let onBuilt = () => {};
+  let tell: (capabilities: CompileCapabilities) => void = () => {};
+  const announceTrees = inTurn(async () => {
+    const hasRead = new AbortController();
+    const reading = readCapabilities(environments, workspace, pythons)
+      .then(tell)
+      .catch((error: unknown) => log.warn({ err: error }, "the capabilities cannot be told"))
+      .finally(() => hasRead.abort());
+    await Promise.race([reading, clock.pause(readMsMax, hasRead.signal)]);
+    // A statement that follows another one waits for the pause between them.
+    await clock.pause(statementPauseMs);
+    await connection.flush().catch(() => undefined);
+  });
   const handler = compileHandler({
     bundles: new ObjectStore(connection, objectStores.bundles),
     artifacts: new ObjectStore(connection, objectStores.artifacts),
@@ -38,22 +54,22 @@ async function prepare({ settings, connection, ledger, clock, log }: AgentWorld)
     environments,
     ledger,
     clock,
-    openLog: (chain) => new JobLogWriter(connection, chain, "compile"),
-    say: (chain, progress) => publishProgress(connection, chain, "compile", progress),
-    onBuilt: () => onBuilt(),
+    openLog: (chain, job) => new JobLogWriter(connection, chain, job),
+    say: (chain, job, progress) => publishProgress(connection, chain, job, progress),
+    announceTrees,
   });
   return {
     handler,
     onOpen(worker) {
-      onBuilt = () => {
-        readCapabilities(environments, workspace, pythons).then(
-          (compile) => worker.setCapabilities({ compile }),
-          (error: unknown) => log.warn({ err: error }, "the capabilities cannot be read"),
-        );
-      };
-      onBuilt();
+      tell = (compile) => worker.setCapabilities({ compile });
+      void announceTrees();
     },
   };
+}
+
+async function removeLeftovers(workspace: Workspace, log: Log): Promise<void> {
+  const stuck = await workspace.removeLeftovers();
+  if (stuck !== undefined) log.warn({ path: stuck.path, err: stuck.error }, "what a former run left cannot be removed");
 }
 
 /** ESPHome's own mirror settings; nothing else of this process's environment reaches a build. */

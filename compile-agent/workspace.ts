@@ -3,6 +3,8 @@
  *
  * 1. One build at a time works in a tree.
  * 2. Images are copied out of the tree before it is free again, so the next build cannot change what is being sent.
+ * 3. A tree that is taken away leaves its place whole, by one rename, and only then is deleted: whatever interrupts that, no
+ *    build and no statement of warm trees ever finds half of one.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
@@ -17,6 +19,8 @@ export interface Tree {
   readonly folder: string;
   /** Where the bundle is unpacked and the build runs. */
   readonly source: string;
+  /** Nobody else gets the tree before this has settled, however the work in it ends. */
+  keepFor(rest: Promise<unknown>): void;
 }
 
 /** A copy of an image; the file's name is its digest. */
@@ -33,15 +37,38 @@ export interface WarmTree {
   readonly configuration: Configuration;
 }
 
+/** What is to be taken away: the trees of a configuration under every version, or all there are. */
+export type TreesToRemove = { readonly configuration: Configuration } | "all";
+
+/** What a removal came to. `stuck` is the first thing that could not be taken away; the rest was all the same. */
+export interface Removal {
+  /** Trees that were there and are gone. */
+  readonly trees: number;
+  readonly stuck?: { readonly path: string; readonly error: unknown; readonly isOut: boolean };
+}
+
+export interface RemovalOptions {
+  readonly signal: AbortSignal;
+  /** Called when all trees are out of their places, and nothing is deleted yet. */
+  readonly onOut?: () => Promise<void>;
+  /** Called for each tree that is gone. */
+  readonly onGone?: () => void;
+}
+
 export class Workspace {
   readonly #trees: string;
   readonly #results: string;
+  /** Trees that are out of their places and wait for their end. */
+  readonly #removed: string;
+  /** Result folders that somebody works with. */
+  readonly #resultsInUse = new Set<string>();
   /** The end of the line of those who want a tree, by its folder. */
   readonly #lines = new Map<string, Promise<void>>();
 
   constructor(home: string) {
     this.#trees = join(home, "trees");
     this.#results = join(home, "results");
+    this.#removed = join(home, "removed");
   }
 
   /**
@@ -56,13 +83,14 @@ export class Workspace {
     const folder = join(this.#trees, escapeName(version), escapeName(configuration));
     const leave = await this.#queueFor(folder, signal);
     if (leave === undefined) return undefined;
+    const rests: Promise<unknown>[] = [];
     try {
       const source = join(folder, "source");
       await mkdir(source, { recursive: true });
       await writeFile(join(folder, "tree.json"), JSON.stringify({ v: 1, version, configuration }));
-      return await work({ folder, source });
+      return await work({ folder, source, keepFor: (rest) => rests.push(rest) });
     } finally {
-      leave();
+      void Promise.allSettled(rests).then(leave);
     }
   }
 
@@ -78,23 +106,89 @@ export class Workspace {
     return found;
   }
 
-  /** Removes all trees of a configuration, each when the build in it has ended. @returns how many there were. */
-  async removeTrees(configuration: Configuration): Promise<number> {
-    const trees = (await this.warmTrees()).filter((tree) => tree.configuration === configuration);
-    for (const tree of trees) {
-      await this.withTree(tree, undefined, ({ folder }) => rm(folder, { recursive: true, force: true }));
+  /**
+   * Takes trees away, each when the build in it has ended (invariant 3). `all` also takes away what builds have left elsewhere in
+   * this folder: results that nobody sends any more, and trees of an interrupted removal. ESPHome's environments and the
+   * toolchains of PlatformIO and ESP-IDF are the machine's, not a build's: they are shared and stay.
+   * @returns undefined when the signal fired first; what was out of its place then is deleted by the next start or reset.
+   */
+  async removeTrees(which: TreesToRemove, { signal, onOut, onGone }: RemovalOptions): Promise<Removal | undefined> {
+    await mkdir(this.#removed, { recursive: true });
+    let stuck: Removal["stuck"];
+    const out: string[] = [];
+    for (const place of await this.#placesOf(which)) {
+      const leave = await this.#queueFor(place, signal);
+      if (leave === undefined) return undefined;
+      try {
+        const grave = join(this.#removed, randomBytes(8).toString("hex"));
+        await rename(place, grave);
+        out.push(grave);
+      } catch (error) {
+        // A tree that another removal has taken first is gone as well.
+        if (!isAbsent(error)) stuck ??= { path: place, error, isOut: false };
+      } finally {
+        leave();
+      }
     }
-    return trees.length;
+    await onOut?.();
+    let trees = 0;
+    for (const grave of out) {
+      if (signal.aborted) return undefined;
+      const error = await remove(grave);
+      if (error !== undefined) stuck ??= { path: grave, error, isOut: true };
+      else {
+        trees += 1;
+        onGone?.();
+      }
+    }
+    if (which === "all") {
+      const left = await this.removeLeftovers();
+      stuck ??= left;
+    }
+    return stuck === undefined ? { trees } : { trees, stuck };
   }
 
-  /** An empty folder for the images of one result; whoever has sent them removes it. */
+  /**
+   * Deletes what nobody uses: results of a killed predecessor, whose builds run again, and trees out of their places.
+   * @returns the first thing that could not be deleted.
+   */
+  async removeLeftovers(): Promise<Removal["stuck"]> {
+    let stuck: Removal["stuck"];
+    const results = (await this.leftResults()).filter((folder) => !this.#resultsInUse.has(folder));
+    const graves = (await readdir(this.#removed).catch(() => [])).map((name) => join(this.#removed, name));
+    for (const path of [...results, ...graves]) {
+      const error = await remove(path);
+      if (error !== undefined) stuck ??= { path, error, isOut: true };
+    }
+    return stuck;
+  }
+
+  /** Folders of trees, also of those whose note a killed process has not written. */
+  async #placesOf(which: TreesToRemove): Promise<readonly string[]> {
+    const wanted = which === "all" ? undefined : escapeName(which.configuration);
+    const places: string[] = [];
+    for (const version of await readdir(this.#trees).catch(() => [])) {
+      const names = await readdir(join(this.#trees, version)).catch(() => []);
+      for (const name of names) if (name === (wanted ?? name)) places.push(join(this.#trees, version, name));
+    }
+    return places;
+  }
+
+  /** An empty folder for the images of one result; whoever has sent them drops it. */
   async resultFolder(): Promise<string> {
     const folder = join(this.#results, randomBytes(8).toString("hex"));
+    this.#resultsInUse.add(folder);
     await mkdir(folder, { recursive: true });
     return folder;
   }
 
-  /** Result folders that a killed predecessor left, for the agent to resume or to remove. */
+  /** What cannot be deleted now is a leftover, and no reason for a job to fail. */
+  async dropResult(folder: string): Promise<void> {
+    this.#resultsInUse.delete(folder);
+    await remove(folder);
+  }
+
+  /** Every result folder that is there. */
   async leftResults(): Promise<readonly string[]> {
     return (await readdir(this.#results).catch(() => [])).map((name) => join(this.#results, name));
   }
@@ -158,6 +252,20 @@ export function escapeName(name: string): string {
     .slice(0, 60);
   const hash = createHash("sha256").update(name).digest("hex").slice(0, 12);
   return `${plain === "" ? "tree" : plain}.${hash}`;
+}
+
+/** @returns what was in the way of deleting it. Tries again for what is only in use by another deletion. */
+async function remove(path: string): Promise<unknown> {
+  try {
+    await rm(path, { recursive: true, force: true, maxRetries: 3 });
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
+function isAbsent(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException | undefined)?.code === "ENOENT";
 }
 
 async function readNote(folder: string) {

@@ -1,17 +1,15 @@
 /** Answers the CLI. Requests that change the farm become events; questions are answered from the farm as committed. */
 import { type AdminAnswer, AdminRequest } from "#protocol/admin.ts";
-import type { Chain } from "#protocol/chain.ts";
-import { withoutSecrets } from "#protocol/chain.ts";
+import { type Chain, configurationsOf, jobsOf, withoutSecrets } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
 import { ChainId, jobRef } from "#protocol/ids.ts";
+import { isTerminal } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
-import { adminSubject } from "#protocol/names.ts";
 import { farmVersion } from "#protocol/version.ts";
-import type { Connection } from "#bus/connection.ts";
-import { type Call, serve } from "#bus/rpc.ts";
+import type { Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
 import type { Answers } from "#coordinator/answers.ts";
-import type { FarmEvent } from "#coordinator/core/events.ts";
+import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { agentViews, explain, findChain, newestBuild, queueDepth } from "#coordinator/core/queries.ts";
 import type { Interpreter } from "#coordinator/interpreter.ts";
@@ -22,6 +20,7 @@ export interface AdminPorts {
   readonly startedAt: number;
   farm(): Farm;
   now(): number;
+  isLeading(): boolean;
   post(event: FarmEvent): boolean;
   progressOf(reference: string): Progress | undefined;
   /** Whether the chain was accepted before; a request repeated within ten minutes is told. */
@@ -31,8 +30,10 @@ export interface AdminPorts {
 /** How far back a reference to a finished chain is looked for. */
 const lookBackMax = 5_000;
 
-export function serveAdmin(connection: Connection, ports: AdminPorts): { stop(): void } {
-  return serve(connection, adminSubject, (call) => {
+export function serveAdmin(world: Pick<CoordinatorPorts, "serveAdmin">, ports: AdminPorts): Listening {
+  return world.serveAdmin((call) => {
+    // Another coordinator may have changed what this one knows, and answers.
+    if (!ports.isLeading()) return;
     const decoded = decode(AdminRequest, call.bytes);
     if (!decoded.ok) {
       call.answer({
@@ -60,16 +61,28 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
       return postOrRefuse(ports, call, (answerTo) => ({ kind: "chains-submitted", chains, answerTo }));
     }
     case "cancel": {
-      const found = await find(ports, request.reference);
-      if (found === undefined) return answer(notFound(request.reference));
-      const jobs = found.job === undefined ? {} : { jobs: [found.job] };
-      return postOrRefuse(ports, call, (answerTo) => ({
-        kind: "cancel-asked",
-        chain: found.chain.id,
-        ...jobs,
-        answerTo,
-      }));
+      const of = "all" in request.of ? { kind: "all" as const } : await targetNamed(ports, request.of.reference);
+      if (of === undefined) return answer(notFound("reference" in request.of ? request.of.reference : ""));
+      return postOrRefuse(ports, call, (answerTo) => ({ kind: "cancel-asked", of, answerTo }));
     }
+    case "clean": {
+      const { id, configuration } = request;
+      if (isOver(ports, id)) return answer({ kind: "accepted", chains: [id], superseded: [] });
+      return postOrRefuse(ports, call, (answerTo) => ({ kind: "clean-asked", id, configuration, answerTo }));
+    }
+    case "reset": {
+      const { id } = request;
+      if (isOver(ports, id)) return answer({ kind: "accepted", chains: [id], superseded: [] });
+      return postOrRefuse(ports, call, (answerTo) => ({ kind: "reset-asked", id, answerTo }));
+    }
+    case "resolve-device": {
+      const { reference, isRunning } = request;
+      const chain = await unknownChain(ports, reference);
+      if (chain === undefined) return answer(nothingUnknown(reference));
+      return postOrRefuse(ports, call, (answerTo) => ({ kind: "unknown-resolved", chain, isRunning, answerTo }));
+    }
+    case "history":
+      return answer(await historyAnswer(ports, request));
     case "chains":
       return answer(await chainsAnswer(ports, request.ended, request.only));
     case "resolve": {
@@ -107,6 +120,11 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
         queueDepth: queueDepth(farm),
       });
   }
+}
+
+/** Whether a clean that is asked for again has been done already. */
+function isOver(ports: AdminPorts, id: ChainId): boolean {
+  return ports.isKnown(id) && !ports.farm().chains.has(id);
 }
 
 function postOrRefuse(ports: AdminPorts, call: Call, event: (answerTo: number) => FarmEvent): void {
@@ -160,14 +178,57 @@ function viewOf(ports: AdminPorts, chain: Chain) {
   return { chain: withoutSecrets(chain), ...(progress === undefined ? {} : { progress }) };
 }
 
-async function find(ports: AdminPorts, reference: string) {
-  const live = findChain([...ports.farm().chains.values()], reference);
+/** A configuration means all its live chains, also where one is newer than the others. */
+async function targetNamed(ports: AdminPorts, reference: string): Promise<CancelTarget | undefined> {
+  const found = await find(ports, reference);
+  if (found === undefined) return undefined;
+  const { chain, job } = found;
+  const jobs = job === undefined ? {} : { jobs: [job] };
+  return reference.startsWith(chain.id)
+    ? { kind: "chain", chain: chain.id, ...jobs }
+    : { kind: "configuration", configuration: chain.configuration, ...jobs };
+}
+
+/** The chain whose upload left its device in a state that nobody knows, unless a later one has settled that. */
+async function unknownChain(ports: AdminPorts, reference: string): Promise<Chain | undefined> {
+  const found = (await find(ports, reference, ({ upload }) => upload?.state === "unknown"))?.chain;
+  if (found === undefined) return undefined;
+  const hasTouched = ({ upload }: Chain) => upload?.flashClaim !== undefined && isTerminal(upload.state);
+  const newest = await find(ports, found.configuration, hasTouched);
+  if (newest !== undefined && newest.chain.id > found.id) return undefined;
+  // The record may have been settled, and may be on its way into the history, since it was read. What is not live now is in the
+  // history as it is; and whatever settles it before the event is handled is live then.
+  const live = ports.farm().chains.get(found.id);
+  const now = live ?? (await ports.interpreter.history.get(found.id));
+  return now?.upload?.state === "unknown" ? now : undefined;
+}
+
+function nothingUnknown(reference: string): AdminAnswer {
+  const message = `no upload of ${JSON.stringify(reference)} has left its device in an unknown state; see \`flashyard history\``;
+  return { kind: "refused", code: "not-unknown", message };
+}
+
+async function historyAnswer(
+  ports: AdminPorts,
+  { configuration, isFailed, limit }: Extract<AdminRequest, { kind: "history" }>,
+): Promise<AdminAnswer> {
+  const isWanted = (chain: Chain) =>
+    (configuration === undefined || configurationsOf(chain).includes(configuration)) &&
+    (!isFailed || jobsOf(chain).some(({ state }) => state === "failed" || state === "unknown"));
+  const isEverything = configuration === undefined && !isFailed;
+  const ended = await ports.interpreter.history.newest(isEverything ? limit : lookBackMax);
+  return { kind: "chains", live: [], ended: ended.filter(isWanted).slice(0, limit) };
+}
+
+/** What the user named and fits, live or ended. */
+async function find(ports: AdminPorts, reference: string, isWanted: (chain: Chain) => boolean = () => true) {
+  const live = findChain([...ports.farm().chains.values()].filter(isWanted), reference);
   if (live !== undefined) return live;
   // A chain's id is found without reading the whole history, which whoever follows a chain relies on.
-  const id = ChainId.safeParse(reference.replace(/\.(compile|upload)$/, ""));
+  const id = ChainId.safeParse(reference.replace(/\.(compile|upload|clean)$/, ""));
   const ended = id.success ? await ports.interpreter.history.get(id.data) : undefined;
   return (
-    findChain(ended === undefined ? [] : [ended], reference) ??
-    findChain(await ports.interpreter.history.newest(lookBackMax), reference)
+    findChain([ended ?? []].flat().filter(isWanted), reference) ??
+    findChain((await ports.interpreter.history.newest(lookBackMax)).filter(isWanted), reference)
   );
 }

@@ -3,16 +3,17 @@
  * memory, so its silence after a server restart says nothing about the agents.
  */
 import type { Clock } from "#actor/clock.ts";
+import type { CoordinatorPorts } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
-import { type Connection, onDisconnect, onReconnect } from "#bus/connection.ts";
-import { watchPresence } from "#bus/presence.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Announcement } from "#protocol/agent.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import { presenceTtlMs } from "#protocol/limits.ts";
 
+type PresencePorts = Pick<CoordinatorPorts, "watchPresence" | "onDisconnect" | "onReconnect" | "isClosed">;
+
 export class AgentWatch {
-  readonly #connection: Connection;
+  readonly #ports: PresencePorts;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #post: (event: FarmEvent) => boolean;
@@ -24,14 +25,14 @@ export class AgentWatch {
   /** Whether the server is there; while it is not, silence says nothing. */
   #isConnected = true;
 
-  constructor(connection: Connection, clock: Clock, log: Log, post: (event: FarmEvent) => boolean) {
-    this.#connection = connection;
+  constructor(ports: PresencePorts, clock: Clock, log: Log, post: (event: FarmEvent) => boolean) {
+    this.#ports = ports;
     this.#clock = clock;
     this.#log = log;
     this.#post = post;
     this.#listeningSince = clock.monotonic();
-    onDisconnect(connection, () => (this.#isConnected = false));
-    onReconnect(connection, () => {
+    ports.onDisconnect(() => (this.#isConnected = false));
+    ports.onReconnect(() => {
       this.#isConnected = true;
       this.#listeningSince = clock.monotonic();
       this.#restart?.abort();
@@ -44,7 +45,7 @@ export class AgentWatch {
       this.#restart = new AbortController();
       this.#listeningSince = this.#clock.monotonic();
       try {
-        await watchPresence(this.#connection, AbortSignal.any([signal, this.#restart.signal]), (statement) =>
+        await this.#ports.watchPresence(AbortSignal.any([signal, this.#restart.signal]), (statement) =>
           this.#hear(statement),
         );
       } catch (error) {
@@ -73,7 +74,7 @@ export class AgentWatch {
   /** Called at each beat of the coordinator: posts the agents whose presence has ended. */
   check(): void {
     const now = this.#clock.monotonic();
-    if (!this.#isConnected || now - this.#listeningSince < presenceTtlMs || this.#connection.isClosed()) return;
+    if (!this.#isConnected || now - this.#listeningSince < presenceTtlMs || this.#ports.isClosed()) return;
     for (const [agent, heard] of this.#heard) {
       if (heard.isGone || now - Math.max(heard.at, this.#listeningSince) < presenceTtlMs) continue;
       if (this.#post({ kind: "agent-vanished", agent })) {

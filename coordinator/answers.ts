@@ -1,7 +1,7 @@
 /** Who waits for which answer. The core sees only a number. */
 import type { AdminAnswer } from "#protocol/admin.ts";
 import type { AskAnswer } from "#protocol/messages.ts";
-import type { Call } from "#bus/rpc.ts";
+import type { Call } from "#actor/coordinator-ports.ts";
 import type { AnswerTo } from "#coordinator/core/events.ts";
 
 /** Callers that are forgotten (the farm was rebuilt) time out and ask again; everything they ask is idempotent. */

@@ -2,29 +2,33 @@
  * The coordinator: one event loop over the pure core.
  *
  * 1. Nothing is answered, dispatched or stopped before the records that say so are committed.
- * 2. After a commit that did not succeed for certain, the farm is rebuilt from the records before anything else happens.
+ * 2. After a commit that did not succeed for certain, the farm is rebuilt from the records before anything else happens; a fence
+ *    in the records then keeps out whatever was under way.
  * 3. Everything that waits in the mailbox goes through one transition and one commit.
  * 4. A chain starts once: a request that is repeated because its answer was lost finds it live or among the ended ones.
+ * 5. Who does not lead any more answers nothing and ends: its farm is stale, and somebody else answers from a newer one.
  */
 import type { Clock } from "#actor/clock.ts";
+import type { CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
 import { Mailbox } from "#actor/mailbox.ts";
 import { once, type Service } from "#actor/service.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { ChainId } from "#protocol/ids.ts";
+import { atomicRecordsMax } from "#protocol/limits.ts";
 import type { Progress } from "#protocol/messages.ts";
-import { ChainStore, removedMs } from "#bus/chain-store.ts";
-import { type Connection, onReconnect } from "#bus/connection.ts";
-import { listenProgress } from "#bus/job-log.ts";
-import { declareTopology } from "#bus/topology.ts";
 import { serveAdmin } from "#coordinator/admin-api.ts";
 import { AgentWatch } from "#coordinator/agent-watch.ts";
 import { Answers } from "#coordinator/answers.ts";
+import { historyLimits } from "#coordinator/config.ts";
 import { impliedEffects } from "#coordinator/core/effects.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import { emptyFarm, type Farm } from "#coordinator/core/farm.ts";
+import type { HistoryLimits } from "#coordinator/core/history.ts";
 import { transitionAll } from "#coordinator/core/transition.ts";
+import { HistoryKeeper } from "#coordinator/history-keeper.ts";
 import { serveAgents } from "#coordinator/intake.ts";
+import type { Lead } from "#coordinator/held-lease.ts";
 import { Interpreter } from "#coordinator/interpreter.ts";
 
 /** More would only lengthen the wait of the first in the group; one batch of 500 records takes 10 ms. */
@@ -34,17 +38,27 @@ const mailboxCapacity = 50_000;
 /** Pulse of leases, back-offs and presence. */
 const beatMs = 500;
 
+export interface CoordinatorOptions {
+  /** Asked before anything is answered, and by a renewal whenever somebody else may have written. Left out: always leads. */
+  readonly lead?: Lead;
+  readonly history?: HistoryLimits;
+  /** Stands in for the core in tests. */
+  readonly decide?: typeof transitionAll;
+}
+
+const alwaysLeads: Lead = { isLeading: () => true, confirm: () => Promise.resolve(true) };
+
 export class Coordinator implements Service {
-  readonly #connection: Connection;
+  readonly #ports: CoordinatorPorts;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #store: ChainStore;
+  readonly #options: Required<CoordinatorOptions>;
   readonly #answers = new Answers();
   readonly #mailbox = new Mailbox<FarmEvent>(mailboxCapacity);
   readonly #interpreter: Interpreter;
   readonly #watch: AgentWatch;
   readonly #stopping = new AbortController();
-  readonly #services: { stop(): void }[] = [];
+  readonly #services: Listening[] = [];
   readonly #loops: Promise<void>[] = [];
   readonly #progress = new Map<string, Progress>();
   /** Chains that have left the live records, and when; as long as the bucket remembers them. Invariant 4. */
@@ -53,49 +67,55 @@ export class Coordinator implements Service {
   #lastSequence = 0;
   /** Set when the server was away: its memory streams, and so the lanes, may be empty. */
   #mustRebuild = false;
+  #isDeposed = false;
 
-  constructor(connection: Connection, clock: Clock, log: Log) {
-    this.#connection = connection;
+  constructor(ports: CoordinatorPorts, clock: Clock, log: Log, options: CoordinatorOptions = {}) {
+    this.#ports = ports;
     this.#clock = clock;
     this.#log = log;
-    this.#store = new ChainStore(connection);
+    this.#options = { lead: alwaysLeads, decide: transitionAll, history: historyLimits({}), ...options };
     const post = (event: FarmEvent) => this.#mailbox.post(event);
-    this.#interpreter = new Interpreter(connection, this.#answers, log, (chain) => this.#archived(chain));
-    this.#watch = new AgentWatch(connection, clock, log, post);
+    this.#interpreter = new Interpreter(ports, this.#answers, log, (chain) => this.#archived(chain));
+    this.#watch = new AgentWatch(ports, clock, log, post);
   }
 
   /** Resolves when requests are answered. @throws UsageError when the server is too old or has no JetStream. */
   readonly start = once(async (): Promise<void> => {
     await this.#rebuild();
     if (this.#stopping.signal.aborted) return;
-    onReconnect(this.#connection, () => {
+    this.#ports.onReconnect(() => {
       this.#mustRebuild = true;
       this.#mailbox.post({ kind: "time-passed" });
     });
     const post = (event: FarmEvent) => this.#mailbox.post(event);
     this.#services.push(
-      serveAgents(this.#connection, this.#answers, this.#log, post),
-      serveAdmin(this.#connection, {
+      serveAgents(this.#ports, this.#answers, this.#log, post),
+      serveAdmin(this.#ports, {
         answers: this.#answers,
         interpreter: this.#interpreter,
         startedAt: this.#clock.now(),
         farm: () => this.#farm,
         now: () => this.#clock.now(),
+        isLeading: () => this.#options.lead.isLeading(),
         post,
         progressOf: (reference) => this.#progress.get(reference),
         isKnown: (chain) => this.#farm.chains.has(chain) || this.#ended.has(chain),
       }),
-      listenProgress(this.#connection, (chain, job, progress) => {
+      this.#ports.listenProgress((chain, job, progress) => {
         if (this.#farm.chains.has(chain as ChainId)) this.#progress.set(`${chain}.${job}`, progress);
       }),
     );
-    await this.#connection.flush();
-    this.#loops.push(this.#loop(), this.#beat(), this.#watch.run(this.#stopping.signal));
+    await this.#ports.flush();
+    const keeper = new HistoryKeeper(this.#ports, this.#clock, this.#log, this.#options.history, (chain) =>
+      this.#farm.chains.has(chain),
+    );
+    const { signal } = this.#stopping;
+    this.#loops.push(this.#loop(), this.#beat(), this.#watch.run(signal), keeper.run(signal));
+    this.#log.info("coordinator ready");
   });
 
   readonly stop = once(async (): Promise<void> => {
-    this.#stopping.abort();
-    for (const service of this.#services) service.stop();
+    this.#fallSilent();
     await Promise.allSettled(this.#loops);
   });
 
@@ -103,9 +123,22 @@ export class Coordinator implements Service {
     await this.stop();
   }
 
-  /** Settles when the event loop ends: after `stop`, or with the error that must end the process. */
-  async finished(): Promise<void> {
+  /** Settles when the event loop ends: after `stop`, when another one leads, or with the error that must end the process. */
+  async finished(): Promise<"stopped" | "deposed"> {
     await Promise.all(this.#loops);
+    return this.#isDeposed ? "deposed" : "stopped";
+  }
+
+  #fallSilent(): void {
+    this.#stopping.abort();
+    for (const service of this.#services) service.stop();
+  }
+
+  /** Invariant 5. */
+  #depose(reason: string): void {
+    this.#isDeposed = true;
+    this.#log.warn({ reason }, "another coordinator leads: this one ends");
+    this.#fallSilent();
   }
 
   async #loop(): Promise<void> {
@@ -113,29 +146,55 @@ export class Coordinator implements Service {
     for (;;) {
       const events = await this.#mailbox.take(groupMax, signal);
       if (signal.aborted) return;
-      if (this.#mustRebuild) await this.#rebuild();
-      await this.#handle(events);
+      if (this.#mustRebuild) await this.#resynchronise();
+      if (!this.#options.lead.isLeading()) this.#depose("the lease has run out");
+      // Also when the resynchronisation has ended it.
+      if (signal.aborted) return;
+      await this.#handle(events.flatMap((event) => this.#unended(event) ?? []));
     }
   }
 
+  /** Invariant 4: what is left of a request whose chains have ended, perhaps while it waited. */
+  #unended(event: FarmEvent): FarmEvent | undefined {
+    if (event.kind === "chains-submitted" && event.chains.some(({ id }) => this.#ended.has(id))) {
+      return { ...event, chains: event.chains.filter(({ id }) => !this.#ended.has(id)) };
+    }
+    const isClean = event.kind === "clean-asked" || event.kind === "reset-asked";
+    if (!isClean || !this.#ended.has(event.id)) return event;
+    this.#answers.answer(event.answerTo, { kind: "accepted", chains: [event.id], superseded: [] });
+    return undefined;
+  }
+
   async #handle(events: readonly FarmEvent[]): Promise<void> {
-    const { farm, effects, changed, isAtomic } = transitionAll(this.#farm, events, this.#clock.now());
+    const { farm, effects, changed, isAtomic } = this.#options.decide(this.#farm, events, this.#clock.now());
+    if (isAtomic && changed.size > atomicRecordsMax && events.length > 1) {
+      // Together they are more than can be written all or none; the core lets no single event be.
+      const half = Math.ceil(events.length / 2);
+      await this.#handle(events.slice(0, half));
+      if (!this.#stopping.signal.aborted) await this.#handle(events.slice(half));
+      return;
+    }
     if (changed.size > 0) {
       try {
-        const result = await this.#store.commit(changed, this.#lastSequence, isAtomic);
+        const result = await this.#ports.records.commit(changed, this.#lastSequence, isAtomic);
         if (!result.ok) {
           this.#log.error({ detail: result.detail }, "the records were written by somebody else: resynchronising");
-          return await this.#rebuild();
+          return await this.#resynchronise();
         }
         this.#lastSequence = result.lastSequence;
       } catch (error) {
         if (!(error instanceof UnavailableError)) throw error;
         this.#log.warn({ err: error }, "a commit was not answered: resynchronising");
-        return await this.#rebuild();
+        return await this.#resynchronise();
       }
     }
     this.#farm = farm;
     this.#interpreter.run(farm, effects);
+  }
+
+  async #resynchronise(): Promise<void> {
+    if (!(await this.#options.lead.confirm())) this.#depose("the lease is over");
+    await this.#rebuild();
   }
 
   /** Invariant 2. Answers of the lost group are never given; everything that is asked may be asked again. */
@@ -144,16 +203,21 @@ export class Coordinator implements Service {
     while (!signal.aborted) {
       try {
         this.#mustRebuild = false;
-        await declareTopology(this.#connection);
-        const { chains, lastSequence, removed, damaged } = await this.#store.load();
+        await this.#ports.prepare();
+        const { chains, lastSequence, removed, damaged } = await this.#ports.records.load();
+        const fence = await this.#ports.records.fence(lastSequence);
+        if (!fence.ok) continue;
         for (const { key, error } of damaged)
           this.#log.error({ key, err: error }, "a chain's record cannot be decoded");
         for (const id of removed) this.#ended.set(id, this.#clock.monotonic());
         this.#answers.forgetAll();
         this.#watch.repeatAll();
         this.#farm = { agents: this.#farm.agents, chains: new Map(chains.map((chain) => [chain.id, chain])) };
-        this.#lastSequence = lastSequence;
-        this.#log.info({ live: chains.length, lastSequence }, "the farm is rebuilt from its records");
+        this.#lastSequence = fence.lastSequence;
+        this.#log.info(
+          { live: chains.length, lastSequence: fence.lastSequence },
+          "the farm is rebuilt from its records",
+        );
         return this.#interpreter.run(this.#farm, impliedEffects(this.#farm));
       } catch (error) {
         if (!(error instanceof UnavailableError)) throw error;
@@ -166,7 +230,8 @@ export class Coordinator implements Service {
   async #beat(): Promise<void> {
     while (await this.#clock.pause(beatMs, this.#stopping.signal)) {
       this.#watch.check();
-      this.#interpreter.archive();
+      // The history has no fence: what a replaced one has gathered may be older than what is there.
+      if (this.#options.lead.isLeading()) this.#interpreter.archive();
       this.#forgetEnded();
       this.#mailbox.post({ kind: "time-passed" });
       if (this.#interpreter.takeFailure()) this.#interpreter.run(this.#farm, impliedEffects(this.#farm));
@@ -174,7 +239,7 @@ export class Coordinator implements Service {
   }
 
   #forgetEnded(): void {
-    const before = this.#clock.monotonic() - removedMs;
+    const before = this.#clock.monotonic() - this.#ports.records.removedMs;
     for (const [chain, endedAt] of this.#ended) {
       // In the order of their ends.
       if (endedAt > before) return;

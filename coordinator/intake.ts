@@ -1,10 +1,9 @@
 /** Turns what agents say into events. What cannot be decoded is logged and left unanswered or refused. */
 import { decode } from "#protocol/envelope.ts";
 import { Ask, type AskAnswer } from "#protocol/messages.ts";
-import { agentOfAsk, askSubjects } from "#protocol/names.ts";
+import { agentOfAsk } from "#protocol/names.ts";
+import type { Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
-import type { Connection } from "#bus/connection.ts";
-import { type Call, serve } from "#bus/rpc.ts";
 import type { Answers } from "#coordinator/answers.ts";
 import type { AnswerTo, FarmEvent } from "#coordinator/core/events.ts";
 import type { BootId } from "#protocol/ids.ts";
@@ -13,12 +12,12 @@ const eventKind = { claim: "job-claimed", "flash-claim": "flash-claimed", report
 
 /** Serves the claims and reports of all agents. `post` refuses when the mailbox is full; the agent then asks again. */
 export function serveAgents(
-  connection: Connection,
+  world: Pick<CoordinatorPorts, "serveAsks">,
   answers: Answers,
   log: Log,
   post: (event: FarmEvent) => boolean,
-): { stop(): void } {
-  return serve(connection, askSubjects, (call) => {
+): Listening {
+  return world.serveAsks((call) => {
     const event = eventOf(call, answers, log);
     if (event !== undefined && !post(event)) answers.forget(event.answerTo);
   });

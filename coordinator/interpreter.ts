@@ -6,24 +6,23 @@
  * 3. Archivings are gathered until `archive` is called: nobody waits for one, and many are one write.
  */
 import type { DeviceRecord } from "#protocol/admin.ts";
-import { DeviceRecord as DeviceRecordSchema } from "#protocol/admin.ts";
-import { Chain, jobOf, withoutSecrets } from "#protocol/chain.ts";
+import { type Chain, jobOf, withoutSecrets } from "#protocol/chain.ts";
 import type { ChainId, JobName } from "#protocol/ids.ts";
 import type { Dispatch } from "#protocol/messages.ts";
-import { buckets, configurationKey } from "#protocol/names.ts";
+import { configurationKey } from "#protocol/names.ts";
+import type { CoordinatorPorts, Shelf } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
-import { Bucket } from "#bus/bucket.ts";
-import type { Connection } from "#bus/connection.ts";
-import { publishDispatch, publishStop } from "#bus/lanes.ts";
 import type { Answers } from "#coordinator/answers.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
 import type { FarmEffect } from "#coordinator/core/effects.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 
+type EffectPorts = Pick<CoordinatorPorts, "history" | "devices" | "dispatch" | "stop">;
+
 export class Interpreter {
-  readonly history: Bucket<typeof Chain>;
-  readonly devices: Bucket<typeof DeviceRecordSchema>;
-  readonly #connection: Connection;
+  readonly history: Shelf<Chain>;
+  readonly devices: Shelf<DeviceRecord>;
+  readonly #ports: EffectPorts;
   readonly #answers: Answers;
   readonly #log: Log;
   readonly #onArchived: (chain: ChainId) => void;
@@ -31,13 +30,13 @@ export class Interpreter {
   #isArchiving = false;
   #hasFailed = false;
 
-  constructor(connection: Connection, answers: Answers, log: Log, onArchived: (chain: ChainId) => void) {
-    this.#connection = connection;
+  constructor(ports: EffectPorts, answers: Answers, log: Log, onArchived: (chain: ChainId) => void) {
+    this.#ports = ports;
     this.#answers = answers;
     this.#log = log;
     this.#onArchived = onArchived;
-    this.history = new Bucket(connection, buckets.history, Chain);
-    this.devices = new Bucket(connection, buckets.devices, DeviceRecordSchema);
+    this.history = ports.history;
+    this.devices = ports.devices;
   }
 
   /** True once after an effect could not be carried out. */
@@ -57,7 +56,7 @@ export class Interpreter {
           this.#attempt(this.#dispatch(farm, effect), effect.kind);
           break;
         case "stop":
-          publishStop(this.#connection, effect.agent, {
+          this.#ports.stop(effect.agent, {
             v: 1,
             chain: effect.chain,
             job: effect.job,
@@ -82,7 +81,7 @@ export class Interpreter {
     const chain = farm.chains.get(effect.chain);
     const dispatch = chain === undefined ? undefined : dispatchOf(chain, effect.job, effect.attempt);
     if (dispatch === undefined) return;
-    await publishDispatch(this.#connection, effect.agent, dispatch);
+    await this.#ports.dispatch(effect.agent, dispatch);
   }
 
   #gather(chain: Chain | undefined): void {
@@ -103,12 +102,16 @@ export class Interpreter {
 
   async #archiveAll(chains: readonly Chain[]): Promise<void> {
     const devices = new Map<string, DeviceRecord>();
+    const formerNames: string[] = [];
     for (const chain of chains) {
+      if (chain.renamedFrom !== undefined && chain.upload?.state === "succeeded")
+        formerNames.push(configurationKey(chain.renamedFrom));
       const device = deviceRecordOf(chain);
       if (device !== undefined) devices.set(configurationKey(chain.configuration), device);
     }
     await this.history.putAll(new Map(chains.map((chain) => [chain.id, withoutSecrets(chain)])));
     await this.devices.putAll(devices);
+    await this.devices.removeAll(formerNames);
     for (const chain of chains) this.#onArchived(chain.id);
   }
 }
@@ -118,7 +121,8 @@ function dispatchOf(chain: Chain, name: JobName, attempt: number): Dispatch | un
   const job = jobOf(chain, name);
   if (job === undefined || job.state !== "dispatched" || job.attempt !== attempt) return undefined;
   const identity = { v: 1 as const, chain: chain.id, configuration: chain.configuration, attempt };
-  if (job.lane === "compile") return { ...identity, job: "compile", spec: job.spec };
+  if (job.name === "compile") return { ...identity, job: "compile", spec: job.spec };
+  if (job.name === "clean") return { ...identity, job: "clean", trees: job.spec.trees };
   const manifest = manifestOf(chain);
   if (manifest === undefined) return undefined;
   return { ...identity, job: "upload", mode: job.mode, target: job.spec.target, manifest };

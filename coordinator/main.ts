@@ -1,13 +1,20 @@
 /** Entry of the coordinator's process: environment, wiring, signals. */
+import { randomBytes } from "node:crypto";
+import { hostname } from "node:os";
 import { defaultUrl } from "#actor/agent-settings.ts";
 import { systemClock } from "#actor/clock.ts";
 import { createLog } from "#actor/log.ts";
 import { whileUnavailable } from "#actor/patience.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
 import { messageOf, type UnavailableError } from "#protocol/errors.ts";
+import { BootId } from "#protocol/ids.ts";
 import { connect } from "#bus/connection.ts";
+import { CoordinatorLease } from "#bus/coordinator-lease.ts";
+import { coordinatorPorts } from "#bus/coordinator-ports.ts";
 import { checkServer } from "#bus/server-check.ts";
+import { historyLimits } from "#coordinator/config.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
+import { Leadership } from "#coordinator/leadership.ts";
 
 const url = process.env.FLASHYARD_NATS_URL ?? defaultUrl;
 const log = createLog({ role: "coordinator" }, process.env.FLASHYARD_LOG ?? "info");
@@ -22,12 +29,20 @@ try {
   const connection = await untilThere(() => connect(url, "flashyard coordinator"));
   if (connection !== undefined) {
     await untilThere(() => checkServer(connection));
-    const coordinator = new Coordinator(connection, systemClock, log);
-    stopping.signal.addEventListener("abort", () => void coordinator.stop(), { once: true });
-    if (stopping.signal.aborted) await coordinator.stop();
-    await coordinator.start();
-    log.info({ url }, "coordinator ready");
-    await coordinator.finished();
+    log.info({ url }, "connected");
+    const self = { holder: BootId.parse(randomBytes(8).toString("hex")), host: hostname(), pid: process.pid };
+    const history = historyLimits(process.env);
+    const lease = new CoordinatorLease(connection, systemClock, self);
+    const leadership = new Leadership(
+      lease,
+      systemClock,
+      log,
+      (lead) => new Coordinator(coordinatorPorts(connection), systemClock, log, { lead, history }),
+    );
+    stopping.signal.addEventListener("abort", () => void leadership.stop(), { once: true });
+    if (stopping.signal.aborted) await leadership.stop();
+    await leadership.start();
+    await leadership.finished();
     await connection.close();
   }
 } catch (error) {

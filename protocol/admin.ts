@@ -15,6 +15,8 @@ export const ChainRequest = z.object({
   configuration: Configuration,
   build: BuildSpec.optional(),
   upload: z.object({ target: OtaTarget, manifest: ArtifactManifest.optional(), on: AgentId.optional() }).optional(),
+  /** Of a rename: the name before. */
+  renamedFrom: Configuration.optional(),
 });
 export type ChainRequest = z.infer<typeof ChainRequest>;
 
@@ -27,7 +29,26 @@ export const AdminRequest = z.discriminatedUnion("kind", [
     kind: z.literal("submit"),
     chains: z.array(ChainRequest).min(1).max(chainsPerRequestMax),
   }),
-  z.object({ v: z.literal(1), kind: z.literal("cancel"), reference: Reference }),
+  /** A configuration means all its live chains, `all` every live chain of the farm. */
+  z.object({
+    v: z.literal(1),
+    kind: z.literal("cancel"),
+    of: z.union([z.object({ reference: Reference }), z.object({ all: z.literal(true) })]),
+  }),
+  /** Takes the build tree of a configuration away on every agent that has one; `id` is that of the first chain. */
+  z.object({ v: z.literal(1), kind: z.literal("clean"), id: ChainId, configuration: Configuration }),
+  /** Ends all work and takes every build tree away. */
+  z.object({ v: z.literal(1), kind: z.literal("reset"), id: ChainId }),
+  /** A person says what an upload that ended as `unknown` has left on its device. */
+  z.object({ v: z.literal(1), kind: z.literal("resolve-device"), reference: Reference, isRunning: z.boolean() }),
+  /** Finished chains, newest first: of everything, or of one configuration; `failed`: only those that did not succeed. */
+  z.object({
+    v: z.literal(1),
+    kind: z.literal("history"),
+    configuration: Configuration.optional(),
+    isFailed: z.boolean().default(false),
+    limit: z.number().int().min(1).max(1000),
+  }),
   /** Live chains, and with `ended` the newest finished ones as well; `only` asks for these chains, live or ended. */
   z.object({
     v: z.literal(1),
@@ -76,10 +97,28 @@ export const DeviceRecord = z.object({
 });
 export type DeviceRecord = z.infer<typeof DeviceRecord>;
 
+/** What a cancel did to one chain. */
+export const CancelVerdict = z.object({
+  chain: ChainId,
+  configuration: Configuration,
+  jobs: z.array(JobName),
+  /** Uploads whose flash claim was committed first: they go on to their end. */
+  tooLate: z.array(JobName),
+});
+export type CancelVerdict = z.infer<typeof CancelVerdict>;
+
 export const AdminAnswer = z.discriminatedUnion("kind", [
   /** Committed: what this names is never lost. `superseded` lists the chains that gave way. */
-  z.object({ kind: z.literal("accepted"), chains: z.array(ChainId), superseded: z.array(ChainId) }),
-  z.object({ kind: z.literal("cancelling"), chain: ChainId, jobs: z.array(JobName), tooLate: z.array(JobName) }),
+  z.object({
+    kind: z.literal("accepted"),
+    chains: z.array(ChainId),
+    superseded: z.array(ChainId),
+    /** Of a clean or reset: build machines that are away and keep their trees. */
+    away: z.array(AgentId).optional(),
+  }),
+  /** Committed: each chain with the jobs that are cancelled or on their way to it; empty for one that was over. */
+  z.object({ kind: z.literal("cancelling"), chains: z.array(CancelVerdict) }),
+  z.object({ kind: z.literal("device-resolved"), chain: Chain }),
   z.object({ kind: z.literal("chains"), live: z.array(ChainView), ended: z.array(Chain) }),
   z.object({ kind: z.literal("resolved"), chain: Chain, job: JobName.optional() }),
   z.object({ kind: z.literal("agents"), agents: z.array(AgentView) }),

@@ -1,33 +1,42 @@
 /** The dependency chain: one KV record, so that a step of a prerequisite and what follows from it is one write. */
 import { z } from "zod";
 import { ChainId, Configuration, type JobName } from "#protocol/ids.ts";
-import { CompileJob, isTerminal, type Job, UploadJob } from "#protocol/job.ts";
+import { CleanJob, CompileJob, isTerminal, type Job, UploadJob } from "#protocol/job.ts";
 
-export const ChainKind = z.enum(["install", "build", "upload"]);
+export const ChainKind = z.enum(["install", "build", "upload", "rename", "clean", "reset"]);
 export type ChainKind = z.infer<typeof ChainKind>;
 
 /**
- * `compile` is the head where there is one, `upload` depends on it. `install` has both, `build` only the first,
- * `upload` only the second.
+ * `compile` is the head where there is one, `upload` depends on it. `install` and `rename` have both, `build` only the first,
+ * `upload` only the second. `clean` and `reset` have a `clean` job and nothing else; one chain an agent, because each is over or
+ * lost by itself. Records of older versions are brought up to this one by `chain-versions.ts`.
  */
 export const Chain = z.object({
-  v: z.literal(1),
+  v: z.literal(2),
   id: ChainId,
   kind: ChainKind,
   configuration: Configuration,
+  /** A rename: the name before. Both names are locked until the chain is over. */
+  renamedFrom: Configuration.optional(),
   createdAt: z.number(),
   compile: CompileJob.optional(),
   upload: UploadJob.optional(),
+  clean: CleanJob.optional(),
 });
 export type Chain = z.infer<typeof Chain>;
 
 /** The jobs of a chain, prerequisites first. */
 export function jobsOf(chain: Chain): readonly Job[] {
-  return [chain.compile, chain.upload].filter((job) => job !== undefined);
+  return [chain.clean, chain.compile, chain.upload].filter((job) => job !== undefined);
 }
 
 export function jobOf(chain: Chain, name: JobName): Job | undefined {
-  return name === "compile" ? chain.compile : chain.upload;
+  return chain[name];
+}
+
+/** The configurations that a chain locks: its own, and the former name in a rename. */
+export function configurationsOf({ configuration, renamedFrom }: Chain): readonly Configuration[] {
+  return renamedFrom === undefined ? [configuration] : [configuration, renamedFrom];
 }
 
 /** A chain is finished when all its jobs are terminal; it then moves from the live bucket to the history. */

@@ -3,6 +3,7 @@
  * switch. `retryOf` is the one place that says whether trying again helps, `describeFailure` the one place with sentences.
  */
 import { z } from "zod";
+import type { Stage } from "#protocol/limits.ts";
 
 /** What a failed upload may have done to the device. Only `none` may ever be repeated without asking the device. */
 export const Effect = z.enum(["none", "partial", "uncertain", "committed"]);
@@ -24,8 +25,15 @@ export const Failure = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("artifact-missing"), detail: z.string() }),
   z.object({ kind: z.literal("artifact-mismatch"), wanted: z.string(), found: z.string() }),
   z.object({ kind: z.literal("disk-full"), path: z.string() }),
-  /** `silence`: no output for the limit; `total`: longer than a build or flash may take. */
-  z.object({ kind: z.literal("deadline"), limit: z.enum(["silence", "total"]), limitMs: z.number(), effect: Effect }),
+  /** `silence`: no sign of life for the limit; `total`: longer than the stage may take in all. */
+  z.object({
+    kind: z.literal("deadline"),
+    /** One of `stageLimits`; absent in records of older versions. Text, so that a coordinator can read a newer agent's. */
+    stage: z.string().max(40).optional(),
+    limit: z.enum(["silence", "total"]),
+    limitMs: z.number(),
+    effect: Effect,
+  }),
   z.object({ kind: z.literal("agent-lost"), agent: z.string(), effect: Effect }),
   z.object({ kind: z.literal("device-unreachable"), address: z.string(), detail: z.string() }),
   /** The connection broke; `phase` says where, `effect` what that means for the device. */
@@ -57,6 +65,19 @@ export const Failure = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("not-running"), address: z.string(), wanted: z.string(), found: z.string() }),
   /** The device acknowledged or may have taken the image, and then nobody could ask it. */
   z.object({ kind: z.literal("not-verified"), address: z.string(), detail: z.string(), effect: Effect }),
+  /** What runs must be dead before trees are taken away, and nobody proved it in time. */
+  z.object({ kind: z.literal("death-unproven"), job: z.string(), agent: z.string(), waitedMs: z.number() }),
+  /** A clean could not take a tree away; `isOut`: no build will find it any more, only its files are still there. */
+  z.object({
+    kind: z.literal("tree-stuck"),
+    path: z.string(),
+    /** The system's own: EBUSY, EACCES, ENOSPC, … */
+    code: z.string(),
+    detail: z.string(),
+    isOut: z.boolean(),
+    /** Trees that are gone all the same. */
+    trees: z.number().int().nonnegative(),
+  }),
   z.object({ kind: z.literal("image-unsuitable"), detail: z.string() }),
   z.object({ kind: z.literal("internal"), detail: z.string() }),
 ]);
@@ -81,12 +102,16 @@ export function retryOf(failure: Failure): RetryClass {
     case "not-running":
     case "not-verified":
     case "image-unsuitable":
-    case "deadline":
+    case "death-unproven":
     case "internal":
       return "never";
     case "toolchain-missing":
     case "disk-full":
       return "elsewhere";
+    case "tree-stuck":
+      return passingCodes.has(failure.code) ? "later" : "never";
+    case "deadline":
+      return failure.effect === "none" ? (retryOfStage.get(failure.stage ?? "") ?? "never") : "never";
     case "agent-lost":
       return failure.effect === "none" ? "elsewhere" : "never";
     case "device-unreachable":
@@ -95,6 +120,19 @@ export function retryOf(failure: Failure): RetryClass {
       return failure.effect === "none" ? "later" : "never";
   }
 }
+
+/** Of the system's error codes those that pass by themselves: in use, no room, too many open files. */
+const passingCodes: ReadonlySet<string> = new Set(["EBUSY", "ENOTEMPTY", "ENOSPC", "EDQUOT", "EMFILE", "ENFILE"]);
+
+/** Stages whose limit says nothing of the next try: the line was stalled, or this machine's disk. What is not here hangs again. */
+const retryOfStage: ReadonlyMap<string, RetryClass> = new Map<Stage, RetryClass>([
+  ["fetching", "later"],
+  ["environment", "elsewhere"],
+  ["unpacking", "elsewhere"],
+  ["collecting", "elsewhere"],
+  ["storing", "later"],
+  ["checking", "later"],
+]);
 
 /** What the failed job may have done to the device; `none` for everything that happens before the first byte. */
 export function effectOf(failure: Failure): Effect {
@@ -127,10 +165,11 @@ export function describeFailure(failure: Failure): string {
       return `the artifact's digest is ${failure.found} but its manifest says ${failure.wanted}; nothing was flashed`;
     case "disk-full":
       return `the disk is full at ${failure.path}`;
-    case "deadline":
-      return failure.limit === "silence"
-        ? `no output for ${failure.limitMs / 1000} s; ${effectSentence[failure.effect]}`
-        : `not done after ${failure.limitMs / 1000} s; ${effectSentence[failure.effect]}`;
+    case "deadline": {
+      const what = failure.limit === "silence" ? "no sign of life for" : "not done after";
+      const where = failure.stage === undefined ? "" : ` (stage: ${failure.stage})`;
+      return `${what} ${failure.limitMs / 1000} s${where}; ${effectSentence[failure.effect]}`;
+    }
     case "agent-lost":
       return `agent ${failure.agent} was lost while it worked; ${effectSentence[failure.effect]}`;
     case "device-unreachable":
@@ -151,8 +190,12 @@ export function describeFailure(failure: Failure): string {
       return `the device at ${failure.address} reports build ${failure.found}, not ${failure.wanted}`;
     case "not-verified":
       return `the device at ${failure.address} could not be asked which build it runs: ${failure.detail}; ${effectSentence[failure.effect]}`;
+    case "tree-stuck":
+      return `the build tree ${failure.path} cannot be taken away (${failure.code}: ${failure.detail}); ${failure.isOut ? "no build uses it any more" : "it stands as it was"}; trees gone: ${failure.trees}`;
     case "image-unsuitable":
       return `the artifact does not fit this upload: ${failure.detail}`;
+    case "death-unproven":
+      return `${failure.job} on ${failure.agent} was told to end and did not within ${Math.round(failure.waitedMs / 1000)} s; no build tree was touched`;
     case "internal":
       return `an error inside flashyard: ${failure.detail}`;
   }

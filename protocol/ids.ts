@@ -9,7 +9,7 @@ export const ChainId = z
 export type ChainId = z.infer<typeof ChainId>;
 
 /** Name of a job inside its chain; the lane it runs on says what it does. */
-export const JobName = z.enum(["compile", "upload"]);
+export const JobName = z.enum(["compile", "upload", "clean"]);
 export type JobName = z.infer<typeof JobName>;
 
 /** A machine's name in the farm. Safe as one NATS subject token and as a file name. */
@@ -26,11 +26,14 @@ export const BootId = z
   .brand<"BootId">();
 export type BootId = z.infer<typeof BootId>;
 
-/** Key of a device: the name of its configuration file without the ending, as the user typed it. */
+/**
+ * Key of a device: the name of its configuration file without the ending, as the user typed it. `*` stands for all of them in the
+ * chains of a reset, and nowhere else.
+ */
 export const Configuration = z
   .string()
   .regex(
-    /^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,119}$/u,
+    /^(\*|[\p{L}\p{N}][\p{L}\p{N} ._-]{0,119})$/u,
     "a configuration is named with letters, digits, space, . _ - (at most 120)",
   )
   .brand<"Configuration">();
@@ -58,6 +61,24 @@ export function chainIdFrom(atMs: number, random: Uint8Array): ChainId {
   }
   const tail = Array.from(random.subarray(0, 6), (byte) => crockford[byte % 32]).join("");
   return ChainId.parse(time + tail);
+}
+
+export const everyConfiguration = Configuration.parse("*");
+
+/**
+ * The ids of `count` chains that one request makes, the first of them the request's own: later ones count on in its random part,
+ * so that a repeated request names the same chains. They sort in their order, except where all of that part runs over.
+ */
+export function siblingIds(first: ChainId, count: number): readonly ChainId[] {
+  const [time, random] = [first.slice(0, 10), first.slice(10)];
+  const base = Array.from(random).reduce((sum, digit) => sum * 32 + crockford.indexOf(digit), 0);
+  return Array.from({ length: count }, (_, index) => {
+    let tail = "";
+    for (let rest = base + index; tail.length < random.length; rest = Math.floor(rest / 32)) {
+      tail = crockford[rest % 32] + tail;
+    }
+    return ChainId.parse(time + tail);
+  });
 }
 
 /** How people and logs write a job: `<chain>.<job>`. */

@@ -2,7 +2,7 @@
  * The words of the farm, and the life of a job.
  *
  * - **device**: a microcontroller; **configuration**: its YAML file, the key of a device.
- * - **job**: one piece of work on one lane. **chain**: jobs with prerequisites, kept as one record; a job whose
+ * - **job**: one piece of work on one lane: `compile`, `upload`, or `clean`, which takes build trees away. **chain**: jobs with prerequisites, kept as one record; a job whose
  *   **prerequisite** has not succeeded is **held**, the job that waits for it is its **dependent**.
  * - **lane**: `compile` or `upload`; **slot**: one unit of a lane on one agent; **agent**: a process that works lanes.
  * - **announcement**: an agent's statement of its slots and since when they are idle.
@@ -35,8 +35,8 @@ export type JobState = z.infer<typeof JobState>;
 
 /** Every legal step of a job. `docs/state-machine.md` draws this table. */
 export const nextStates: Readonly<Record<JobState, readonly JobState[]>> = {
-  held: ["queued", "cancelled"],
-  queued: ["dispatched", "cancelled", "failed", "unknown"],
+  held: ["queued", "cancelled", "failed"],
+  queued: ["dispatched", "cancelled", "succeeded", "failed", "unknown"],
   dispatched: ["running", "queued", "cancelling", "cancelled", "failed"],
   running: ["succeeded", "failed", "cancelled", "unknown", "cancelling", "queued"],
   cancelling: ["cancelled", "succeeded", "failed", "unknown", "queued"],
@@ -97,6 +97,10 @@ export const OtaTarget = z.object({
   api: ApiTarget.optional(),
   /** `esphome: name:`; the device must report this name. */
   name: z.string().min(1).max(120),
+  /** A rename: the name that the device reports until it runs the new build, which names it `name`. */
+  formerName: z.string().min(1).max(120).optional(),
+  /** A rename: where the device is asked once it runs the new build, when its address follows its name. */
+  hostAfter: z.string().min(1).max(255).optional(),
   /** Known MAC address, `AA:BB:CC:DD:EE:FF`; the device must report this one when it is given. */
   mac: z.string().optional(),
 });
@@ -111,13 +115,19 @@ export const DeviceReport = z.object({
 });
 export type DeviceReport = z.infer<typeof DeviceReport>;
 
-/** `committed`: the device acknowledged the image; `running`: the device itself says it runs this build. */
-export const SuccessLevel = z.enum(["committed", "running"]);
+/**
+ * `committed`: the device acknowledged the image; `running`: the device itself says it runs this build; `told`: nobody could ask
+ * the device, and a person said that it does.
+ */
+export const SuccessLevel = z.enum(["committed", "running", "told"]);
 export type SuccessLevel = z.infer<typeof SuccessLevel>;
 
 export const CancelCause = z.enum([
   "request",
   "superseded",
+  /** Its build tree, or all of them, are taken away. */
+  "clean",
+  "reset",
   "prerequisite-failed",
   "prerequisite-cancelled",
   "prerequisite-unknown",
@@ -135,11 +145,14 @@ const Flashed = z.object({
   report: DeviceReport.optional(),
 });
 const Failed = z.object({ kind: z.literal("failed"), failure: Failure });
+/** Build trees that were there and are gone. */
+const Cleaned = z.object({ kind: z.literal("cleaned"), trees: z.number().int().nonnegative() });
 
 /** How an attempt ended, in the agent's words; `stopped` by order: everything that it had started is dead. */
 export const JobResult = z.discriminatedUnion("kind", [
   Built,
   Flashed,
+  Cleaned,
   Failed,
   z.object({ kind: z.literal("stopped") }),
 ]);
@@ -149,6 +162,7 @@ export type JobResult = z.infer<typeof JobResult>;
 export const Outcome = z.discriminatedUnion("kind", [
   Built,
   Flashed,
+  Cleaned,
   Failed,
   z.object({ kind: z.literal("cancelled"), cause: CancelCause }),
 ]);
@@ -203,7 +217,19 @@ export const UploadJob = z.object({
 });
 export type UploadJob = z.infer<typeof UploadJob>;
 
-export const Job = z.discriminatedUnion("lane", [CompileJob, UploadJob]);
+/** Takes build trees away on one agent: that of the chain's configuration, or all. */
+export const CleanJob = z.object({
+  lane: z.literal("compile"),
+  name: z.literal("clean"),
+  spec: z.object({ on: AgentId, trees: z.enum(["configuration", "all"]) }),
+  ...JobCommon,
+});
+export type CleanJob = z.infer<typeof CleanJob>;
+
+export const Job = z.discriminatedUnion("name", [CompileJob, UploadJob, CleanJob]);
 export type Job = z.infer<typeof Job>;
+
+/** The lane that works jobs of a name. */
+export const laneOf: Readonly<Record<JobName, Lane>> = { compile: "compile", upload: "upload", clean: "compile" };
 
 export { JobName };

@@ -6,6 +6,12 @@ export const presenceBeatMs = 1_000;
 export const presenceTtlMs = 5_000;
 
 /**
+ * How long a coordinator leads without renewing its lease. Shorter deposes it for a pause of the garbage collector or a leader
+ * election; longer delays the standby, which is to work within 10 s.
+ */
+export const leadTtlMs = 5_000;
+
+/**
  * How long a claim is good for. An agent that has not reached the coordinator for 60 % of it kills its own build and never
  * starts a flash, so that a replaced attempt never overlaps with its successor.
  */
@@ -15,21 +21,68 @@ export const leaseGiveUpMs = leaseMs * 0.6;
 /** An ESPHome device keeps a silent OTA session for 105 s (ota_esphome.cpp, OTA_SOCKET_TIMEOUT_DATA). */
 export const deviceDataTimeoutMs = 105_000;
 
+/** Between SIGTERM and SIGKILL of a build's process group. */
+export const killGraceMs = 2_000;
+
 /** How long a device has to come back after a flash and say what it runs. A Thread device needs about half of it. */
 export const verifyMsMax = 60_000;
 
 /** Retries of a failure that touched nothing: two more, five seconds apart, as ESPHome's own uploader does. */
 export const attemptsMax = 3;
 export const backoffMs = 5_000;
+/** Each pause is three times as long as the one before; no longer than this. */
+export const backoffMsMax = 60_000;
+/** A build whose agents die under it is not at fault; a build that kills its agents is. */
+export const lostAttemptsMax = 5;
 
-/** A build that says nothing for this long is stuck; a toolchain download is quiet for minutes on a slow line. */
-export const buildSilenceMsMax = 10 * 60_000;
-export const buildTotalMsMax = 60 * 60_000;
-/** A Thread device takes nine minutes for 1 MB; twice that and a reserve. */
+/**
+ * What a clean or reset has told to end is dead after this, or the clean fails: a lease for agents that are away, the grace of a
+ * kill, and as much again. A flash past its claim is waited for without this limit; `flashTotalMsMax` bounds it.
+ */
+export const deathMsMax = 2 * leaseMs + killGraceMs;
+
+/** A Thread device takes nine minutes for 1 MB; twice that and a reserve. Over all tries of one attempt. */
 export const flashTotalMsMax = 25 * 60_000;
 
-/** Between SIGTERM and SIGKILL of a build's process group. */
-export const killGraceMs = 2_000;
+/** How long a stage of a job may say nothing, where it has something to say, and how long it may take in all. */
+export interface StageLimit {
+  readonly silenceMs?: number;
+  readonly totalMs: number;
+}
+
+/**
+ * Every stage of a job ends: by itself, by a stop order, or by its limit, which is a `Failure` of the kind `deadline` where no other
+ * says more. What happens then is in docs/limits.md, with every limit that only one room knows.
+ */
+export const stageLimits = {
+  /** A chunk has 512 KiB: slower than 9 kB/s is taken for stalled. 64 MiB in a quarter of an hour is a line of 75 kB/s. */
+  fetching: { silenceMs: 60_000, totalMs: 15 * 60_000 },
+  /** 300 MB of wheels on a slow line; pip says nothing while it unpacks one. Includes the wait for another process that makes it. */
+  environment: { silenceMs: 5 * 60_000, totalMs: 30 * 60_000 },
+  /** 256 MiB in 5,000 files, on an SD card. */
+  unpacking: { totalMs: 5 * 60_000 },
+  /** A build that says nothing for this long is stuck; a toolchain download is quiet for minutes on a slow line. */
+  compiling: { silenceMs: 10 * 60_000, totalMs: 60 * 60_000 },
+  /** A build leaves a few megabytes; at most 16 images of 64 MiB. */
+  collecting: { totalMs: 5 * 60_000 },
+  /** As `fetching`, for all images of a build. */
+  storing: { silenceMs: 60_000, totalMs: 30 * 60_000 },
+  /** A tree with a whole framework has 50,000 files: a minute on an SD card. A reset takes hundreds of them away. */
+  cleaning: { silenceMs: 10 * 60_000, totalMs: 60 * 60_000 },
+  /** One question, and where nobody answers it a connection to each of the device's addresses. */
+  checking: { totalMs: 60_000 },
+  /** Longer, and the answer would come too late to be used. */
+  claiming: { totalMs: leaseGiveUpMs },
+  /** To one address; ESPHome's own uploader gives a device as long. */
+  connecting: { totalMs: 20_000 },
+  /** From the connection to the accepted password. The device's own watchdog cuts a handshake after 20 s. */
+  negotiating: { totalMs: 20_000 },
+  /** Without a sign of the device while it prepares, takes and commits: longer than its own 105 s, so that it gives up first. */
+  flashing: { silenceMs: 160_000, totalMs: flashTotalMsMax },
+  verifying: { totalMs: verifyMsMax },
+} as const satisfies Readonly<Record<string, StageLimit>>;
+export type Stage = keyof typeof stageLimits;
+export type StageLimits = Readonly<Record<Stage, StageLimit>>;
 
 export const bundleBytesMax = 64 * 1024 * 1024;
 export const bundleUnpackedBytesMax = 256 * 1024 * 1024;
@@ -42,5 +95,11 @@ export const logLineBytesMax = 4_096;
 /** A job's log keeps its first bytes up to this and says that the rest was left out. */
 export const logBytesMax = 8 * 1024 * 1024;
 
-/** Chains of one request: one atomic batch of JetStream holds 1,000 messages. */
-export const chainsPerRequestMax = 1_000;
+/** What the history keeps beside the latest of each job of each configuration: 5,000 chains are 10 MB, and 250 MB of logs. */
+export const historyChainsMax = 5_000;
+export const historyDaysMax = 90;
+
+/** Records that one atomic batch of JetStream holds. */
+export const atomicRecordsMax = 1_000;
+/** Chains of one request; with those that they supersede they must not be more than `atomicRecordsMax`. */
+export const chainsPerRequestMax = atomicRecordsMax;

@@ -26,7 +26,16 @@ export const UploadDispatch = z.object({
 });
 export type UploadDispatch = z.infer<typeof UploadDispatch>;
 
-export const Dispatch = z.discriminatedUnion("job", [CompileDispatch, UploadDispatch]);
+/** A clean as its agent pulls it; `all`: every tree that the agent has. */
+export const CleanDispatch = z.object({
+  v: z.literal(1),
+  job: z.literal("clean"),
+  ...JobIdentity,
+  trees: z.enum(["configuration", "all"]),
+});
+export type CleanDispatch = z.infer<typeof CleanDispatch>;
+
+export const Dispatch = z.discriminatedUnion("job", [CompileDispatch, UploadDispatch, CleanDispatch]);
 export type Dispatch = z.infer<typeof Dispatch>;
 
 const AskCommon = {
@@ -59,7 +68,7 @@ export type StopOrder = z.infer<typeof StopOrder>;
 
 export const Progress = z.object({
   v: z.literal(1),
-  /** `environment`, `fetching`, `compiling`, `linking`, `storing`, or an upload phase. */
+  /** `environment`, `fetching`, `compiling`, `linking`, `storing`, `cleaning`, or an upload phase. */
   phase: z.string().max(40),
   percent: z.number().min(0).max(100).optional(),
 });

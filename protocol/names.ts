@@ -12,6 +12,7 @@ export const buckets = {
   history: "fy_history",
   devices: "fy_devices",
   presence: "fy_presence",
+  lease: "fy_lease",
 } as const;
 
 export const objectStores = { bundles: "fy_bundles", artifacts: "fy_artifacts" } as const;
@@ -20,6 +21,9 @@ export const objectStores = { bundles: "fy_bundles", artifacts: "fy_artifacts" }
 export function bucketStream(bucket: string): string {
   return `KV_${bucket}`;
 }
+
+/** Written into the bucket of the chains by whoever takes them over; no chain has this id. */
+export const fenceKey = "fence";
 
 export function keySubject(bucket: string, key: string): string {
   return `$KV.${bucket}.${key}`;
@@ -63,9 +67,16 @@ export const progressSubjects = "fy.progress.>";
 export function logSubject(chain: ChainId, job: JobName): string {
   return `fy.log.${chain}.${job}`;
 }
+/** The logs of all jobs of a chain. */
+export function logSubjectsOf(chain: ChainId): string {
+  return `fy.log.${chain}.*`;
+}
 export const logSubjects = "fy.log.>";
 
 export const adminSubject = "fy.admin";
+
+/** The only key of the lease's bucket. */
+export const leaseKey = "coordinator";
 
 export function presenceKey(agent: AgentId): string {
   return agent;

@@ -4,6 +4,9 @@ import { abortedStop, failed, type Attempt } from "#toolchain/attempt.ts";
 
 const names = ["g++", "clang++", "c++"];
 
+/** A compiler answers in milliseconds, from a cold disk in a second or two. */
+const answerMsMax = 10_000;
+
 /**
  * Finds the compiler that ESPHome's host build would take, by running it.
  * @returns its name and first line of `--version`, or the failure `toolchain-missing`.
@@ -15,7 +18,7 @@ export async function checkCompiler(
     const result = await runProcess({
       argv: [name, "--version"],
       env: options.environment ?? plainEnvironment(),
-      totalMs: 10_000,
+      totalMs: answerMsMax,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
     if (result.end.kind === "aborted") return abortedStop;

@@ -2,9 +2,10 @@
 import type { GroupLedger } from "#actor/process-group.ts";
 import { runProcess, type ProcessEnd } from "#actor/subprocess.ts";
 import type { Failure } from "#protocol/failure.ts";
+import type { Stage } from "#protocol/limits.ts";
 import { abortedStop, failed, type Attempt } from "#toolchain/attempt.ts";
 import type { EsphomeEnvironment } from "#toolchain/esphome-environment.ts";
-import { endOfProcess } from "#toolchain/process-end.ts";
+import { deadlineOf, endOfProcess } from "#toolchain/process-end.ts";
 import { esphomeFailure, ToolOutput } from "#toolchain/tool-output.ts";
 
 export interface EsphomeCommand {
@@ -15,6 +16,8 @@ export interface EsphomeCommand {
   readonly folder: string;
   readonly silenceMs: number;
   readonly totalMs: number;
+  /** Of a job: what a deadline is reported for. */
+  readonly stage?: Stage;
   readonly signal?: AbortSignal | undefined;
   readonly ledger?: GroupLedger | undefined;
   /** Cleaned lines of both streams; not called for the standard output when `keepsStdout`. */
@@ -51,7 +54,8 @@ export async function runEsphome(command: EsphomeCommand): Promise<Attempt<{ rea
     return failed(esphomeFailure(result.end.exitCode, output, command.folder));
   }
   if (result.end.kind === "aborted") return abortedStop;
-  return failed(failureOfEnd(result.end, endOfProcess(result), `ESPHome ${command.env.version}`, output.tail()));
+  const tool = `ESPHome ${command.env.version}`;
+  return failed(failureOfEnd(result.end, endOfProcess(result), tool, output.tail(), command.stage));
 }
 
 /** The failure of a tool that neither exited by itself nor was called off. */
@@ -60,10 +64,11 @@ export function failureOfEnd(
   detail: string,
   tool: string,
   tail: readonly string[],
+  stage?: Stage,
 ): Failure {
   switch (end.kind) {
     case "deadline":
-      return { kind: "deadline", limit: end.limit, limitMs: end.limitMs, effect: "none" };
+      return deadlineOf(end, stage);
     case "not-started":
       return { kind: "toolchain-missing", missing: tool, detail };
     case "signalled":

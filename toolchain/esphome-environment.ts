@@ -15,15 +15,12 @@ import type { Log } from "#actor/log.ts";
 import type { GroupLedger } from "#actor/process-group.ts";
 import { plainEnvironment, runProcess, type ProcessResult } from "#actor/subprocess.ts";
 import { EsphomeBuildSpec } from "#protocol/job.ts";
+import { stageLimits, type StageLimit } from "#protocol/limits.ts";
 import { abortedStop, failed, fileFailure, type Attempt, type Stop } from "#toolchain/attempt.ts";
 import { lockFolder } from "#actor/folder-lock.ts";
 import { isDiskFull, readPipRefusal, type PipRefusal } from "#toolchain/pip-refusal.ts";
-import { endOfProcess } from "#toolchain/process-end.ts";
+import { deadlineOf, endOfProcess } from "#toolchain/process-end.ts";
 import { choosePython, findPythons, requiredPython, type Python, type PythonsFound } from "#toolchain/python.ts";
-
-/** 300 MB of wheels on a slow line; pip says nothing while it unpacks one. */
-const installSilenceMsMax = 5 * 60_000;
-const installTotalMsMax = 30 * 60_000;
 
 export interface EsphomeEnvironment {
   readonly version: string;
@@ -51,6 +48,8 @@ export interface EnsureOptions {
   readonly onStep?: ((line: string) => void) | undefined;
   /** Lines of the tools. */
   readonly onLine?: ((line: string) => void) | undefined;
+  /** For each tool that is run; default: `stageLimits.environment`. */
+  readonly limit?: StageLimit | undefined;
 }
 
 const Marker = z.object({ v: z.literal(1), folder: z.string().regex(/^env-\w+$/), python: z.string() });
@@ -73,7 +72,7 @@ export class EsphomeEnvironments {
 
   /**
    * The environment of a version; the first caller makes it (25 s here), others wait for that.
-   * Failures: `version-unknown`, `toolchain-missing` (no Python, no network, a wheel that does not build), `disk-full`.
+   * Failures: `version-unknown`, `toolchain-missing` (no Python, no network, a wheel that does not build), `disk-full`, `deadline`.
    */
   async ensure(version: string, options: EnsureOptions = {}): Promise<Attempt<{ readonly env: EsphomeEnvironment }>> {
     if (!EsphomeBuildSpec.shape.version.safeParse(version).success) {
@@ -134,8 +133,7 @@ export class EsphomeEnvironments {
       runProcess({
         argv,
         env: env.variables,
-        silenceMs: installSilenceMsMax,
-        totalMs: installTotalMsMax,
+        ...(options.limit ?? stageLimits.environment),
         clock: this.#options.clock,
         ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -244,6 +242,7 @@ function succeeded(result: ProcessResult): boolean {
 function stopOf(result: ProcessResult, missing: string, folder: string): Stop {
   if (result.end.kind === "aborted" && result.allGone) return abortedStop;
   if (isDiskFull(result.tail.join("\n"))) return failed({ kind: "disk-full", path: folder });
+  if (result.end.kind === "deadline" && result.allGone) return failed(deadlineOf(result.end, "environment"));
   return failed({ kind: "toolchain-missing", missing, detail: endOfProcess(result) });
 }
 

@@ -1,5 +1,12 @@
-/** How a process that should have succeeded ended, in one line for a failure's detail. */
-import type { ProcessResult } from "#actor/subprocess.ts";
+/** How a process that should have succeeded ended: as a failure, and in one line for a failure's detail. */
+import type { ProcessEnd, ProcessResult } from "#actor/subprocess.ts";
+import type { Failure } from "#protocol/failure.ts";
+import type { Stage } from "#protocol/limits.ts";
+
+/** @param stage of a job; absent for what the command line runs by itself. */
+export function deadlineOf({ limit, limitMs }: Extract<ProcessEnd, { kind: "deadline" }>, stage?: Stage): Failure {
+  return { kind: "deadline", ...(stage === undefined ? {} : { stage }), limit, limitMs, effect: "none" };
+}
 
 /** @returns e.g. `exit code 1: Error: the virtual environment was not created`, at most 300 characters. */
 export function endOfProcess(result: ProcessResult): string {

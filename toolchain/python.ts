@@ -32,6 +32,9 @@ export interface PythonsFound {
  */
 const preference = ["3.13", "3.12", "3.14", "3.11"];
 
+/** A shim that installs what it does not find would take minutes. */
+const answerMsMax = 10_000;
+
 /** Answers where and which it is. A Python without ensurepip (Debian's without python3-venv) cannot make environments. */
 const question = [
   "import sys, importlib.util as u",
@@ -125,7 +128,7 @@ async function ask(candidate: string, env: Record<string, string>, signal?: Abor
   const result = await runProcess({
     argv: [candidate, "-I", "-c", question],
     env,
-    totalMs: 10_000,
+    totalMs: answerMsMax,
     onLine: (line) => lines.push(line),
     ...(signal === undefined ? {} : { signal }),
   });

@@ -14,8 +14,8 @@ async function prepare({ connection, clock }: AgentWorld): Promise<LaneWork> {
   const handler = uploadHandler({
     artifacts: new ObjectStore(connection, objectStores.artifacts),
     clock,
-    openLog: (chain) => new JobLogWriter(connection, chain, "upload"),
-    say: (chain, progress) => publishProgress(connection, chain, "upload", progress),
+    openLog: (chain, job) => new JobLogWriter(connection, chain, job),
+    say: (chain, job, progress) => publishProgress(connection, chain, job, progress),
   });
   return { handler };
 }

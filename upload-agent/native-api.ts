@@ -32,6 +32,8 @@ const messageBytesMax = 65_535;
 const messagesMax = 64;
 /** Room for one message that is being read and the start of the next. */
 const unreadBytesMax = 2 * messageBytesMax;
+/** For the goodbye behind an answer that is there already. */
+const lastWordMs = 100;
 /** ESPHome cuts names at 31 and versions at 20 characters. */
 const textLengthMax = 120;
 
@@ -66,7 +68,7 @@ export async function askDevice(
   if ("kind" in addresses) return { kind: "unreachable", detail: addresses.detail };
   let detail = `${target.host} has no address`;
   for (const address of addresses) {
-    const limits = { connectMs: leftMs(), unreadBytesMax, lastWordMs: 100, signal };
+    const limits = { connectMs: leftMs(), unreadBytesMax, lastWordMs, signal };
     const opened = await DeviceConnection.open(address, target.api.port, limits);
     if (!(opened instanceof DeviceConnection)) {
       detail = opened.detail;

@@ -71,11 +71,17 @@ export function ended(standing: Standing, ending: Ending, lastWord: number | und
       const effect = effectNow(standing);
       // Nothing happened to the device, so this may be tried again like any other fault of the network.
       if (effect === "none") return interrupted(standing, "the device stopped answering");
-      return { kind: "deadline", limit: "silence", limitMs: standing.silenceMs, effect };
+      return { kind: "deadline", stage: "flashing", limit: "silence", limitMs: standing.silenceMs, effect };
     }
     case "cut":
       return standing.cutBy === "deadline"
-        ? { kind: "deadline", limit: "total", limitMs: standing.deadlineMs, effect: effectNow(standing) }
+        ? {
+            kind: "deadline",
+            stage: "flashing",
+            limit: "total",
+            limitMs: standing.deadlineMs,
+            effect: effectNow(standing),
+          }
         : interrupted(standing, "cancelled");
   }
 }

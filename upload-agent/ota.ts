@@ -13,6 +13,7 @@
 import { imageBytesMax } from "#protocol/artifact.ts";
 import type { Failure } from "#protocol/failure.ts";
 import type { OtaTarget } from "#protocol/job.ts";
+import { stageLimits } from "#protocol/limits.ts";
 import { DeviceConnection, resolveHost } from "#upload-agent/device-connection.ts";
 import type { FlashEvent, FlashPhase, FlashResult } from "#upload-agent/flasher.ts";
 import { OtaDialog } from "#upload-agent/ota-dialog.ts";
@@ -21,22 +22,22 @@ import { authenticate, negotiate, type Terms } from "#upload-agent/ota-handshake
 import { packImage, type Payload } from "#upload-agent/ota-payload.ts";
 import { answer, applicationUpdate, bigEndian32, blockBytes } from "#upload-agent/ota-protocol.ts";
 
+/** See `stageLimits`: `connecting` for one address, `negotiating`, and the silence of `flashing`. */
 export interface OtaLimits {
-  /** For one address; ESPHome's own uploader gives a device as long. */
   readonly connectMs: number;
-  /** From the connection to the accepted password. The device's own watchdog cuts a handshake after 20 s. */
   readonly handshakeMs: number;
-  /** Without a sign of the device while it prepares, takes and commits. Longer than its own 105 s, so that it gives up first. */
   readonly silenceMs: number;
-  /** For an error byte behind a write that failed. */
   readonly lastWordMs: number;
 }
 
-export const otaLimits: OtaLimits = {
-  connectMs: 20_000,
-  handshakeMs: 20_000,
-  silenceMs: 160_000,
-  lastWordMs: 1_000,
+/** For an error byte behind a write that failed: it is on its way already. */
+const lastWordMs = 1_000;
+
+const otaLimits: OtaLimits = {
+  connectMs: stageLimits.connecting.totalMs,
+  handshakeMs: stageLimits.negotiating.totalMs,
+  silenceMs: stageLimits.flashing.silenceMs,
+  lastWordMs,
 };
 
 /** A device is never ahead by more than flags, a request for a password and its nonce: 67 bytes. */

@@ -28,7 +28,10 @@ const lastAskMs = 1_000;
 /** A device is asked this often while it restarts. A host device is back after 0.13 s, an ESP32 after three seconds. */
 export const askEveryMs = 250;
 
-/** Asks once. `timeoutMs` bounds the whole conversation. */
+/**
+ * Asks once. `timeoutMs` bounds the whole conversation. In a rename `old` also means that the device has its new name already and
+ * another build: it is the right one and wants this build.
+ */
 export async function probe(
   target: OtaTarget,
   expected: EsphomeBuild,
@@ -46,6 +49,56 @@ export async function probe(
       return { answer: "unknowable", detail: "the configuration has no native API" };
   }
 }
+
+/**
+ * Where a device is asked after a flash: a rename moves it to the address of its new name, and it stays where it was when its
+ * address does not follow its name.
+ */
+function addressesAfter(target: OtaTarget): readonly OtaTarget[] {
+  const { hostAfter } = target;
+  return hostAfter === undefined || hostAfter === target.host ? [target] : [{ ...target, host: hostAfter }, target];
+}
+
+/**
+ * Asks once before a flash. Who does not answer at the address that is to be flashed may have been renamed already, by an attempt
+ * whose end nobody heard of; at the address of the new name only `new` says something.
+ */
+export async function probeBefore(
+  target: OtaTarget,
+  expected: EsphomeBuild,
+  options: { readonly signal: AbortSignal; readonly timeoutMs?: number },
+): Promise<Probe> {
+  const seen = await probe(target, expected, options);
+  const [moved] = addressesAfter(target);
+  if (seen.answer !== "unreachable" || moved === undefined || moved === target) return seen;
+  const there = await probe(moved, expected, options);
+  return there.answer === "new" ? there : seen;
+}
+
+/**
+ * Asks once at every address that the device may have after a flash, at all of them at the same time: one that does not exist any
+ * more is silent for as long as its question may take. @returns the answer that says most.
+ */
+export async function probeAfter(
+  target: OtaTarget,
+  expected: EsphomeBuild,
+  options: { readonly signal: AbortSignal; readonly timeoutMs?: number },
+): Promise<Probe> {
+  const found = new AbortController();
+  const signal = AbortSignal.any([options.signal, found.signal]);
+  const seen = await Promise.all(
+    addressesAfter(target).map(async (address) => {
+      const one = await probe(address, expected, { ...options, signal });
+      if (one.answer === "new") found.abort();
+      return one;
+    }),
+  );
+  // The address of the new name comes first, and of two that say as much its word counts.
+  return seen.reduce((best, one) => (telling[one.answer] > telling[best.answer] ? one : best));
+}
+
+/** Another device at one of two addresses says nothing of the one that is looked for, as long as that one answers at the other. */
+const telling: Readonly<Record<ProbeAnswer, number>> = { new: 4, old: 3, other: 2, unknowable: 1, unreachable: 0 };
 
 /**
  * Asks until the device runs the expected build, for `withinMs` and a second; also ends when it can never be asked.
@@ -67,7 +120,10 @@ export async function waitUntilRunning(
   let last: Probe = { answer: "unreachable", detail: "the device was not asked" };
   await poll(clock, { everyMs: options.everyMs ?? askEveryMs, withinMs, signal }, async () => {
     const leftMs = Math.max(lastAskMs, until - clock.monotonic());
-    const seen = await probe(target, expected, { signal, timeoutMs: Math.min(options.timeoutMs ?? askMs, leftMs) });
+    const seen = await probeAfter(target, expected, {
+      signal,
+      timeoutMs: Math.min(options.timeoutMs ?? askMs, leftMs),
+    });
     // An ask that was cut short says nothing of the device; what was seen before is the better last word.
     if (signal.aborted && seen.answer === "unreachable") return undefined;
     last = seen;
@@ -79,8 +135,8 @@ export async function waitUntilRunning(
 function judge(target: OtaTarget, expected: EsphomeBuild, report: DeviceReport): ProbeAnswer {
   if (target.mac !== undefined && macDigits(target.mac) !== macDigits(report.mac)) return "other";
   if (isNamed(report, expected.name)) return report.compilationTime === expected.buildTimeStr ? "new" : "old";
-  // A device that is being renamed answers to its old name until it runs the new build.
-  return isNamed(report, target.name) ? "old" : "other";
+  const { name, formerName = name } = target;
+  return isNamed(report, name) || isNamed(report, formerName) ? "old" : "other";
 }
 
 /** With `name_add_mac_suffix` a device adds the last three bytes of its address to the configured name. */

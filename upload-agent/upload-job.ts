@@ -7,34 +7,38 @@
  */
 import type { Clock } from "#actor/clock.ts";
 import type { Attempt, JobHandler } from "#actor/lane-worker.ts";
-import { whileUnavailable } from "#actor/patience.ts";
+import { inStage, type StageOptions } from "#actor/stage.ts";
 import type { ArtifactManifest, EsphomeBuild, Image } from "#protocol/artifact.ts";
 import { describeFailure, effectOf, type Failure, retryOf } from "#protocol/failure.ts";
-import type { ChainId } from "#protocol/ids.ts";
+import type { ChainId, JobName } from "#protocol/ids.ts";
 import type { OtaTarget } from "#protocol/job.ts";
-import { attemptsMax, backoffMs, flashTotalMsMax, verifyMsMax } from "#protocol/limits.ts";
+import { attemptsMax, backoffMs, type Stage, stageLimits, type StageLimits } from "#protocol/limits.ts";
 import type { JobResult } from "#protocol/job.ts";
 import type { Progress, UploadDispatch } from "#protocol/messages.ts";
 import type { JobLogWriter } from "#bus/job-log.ts";
 import type { ObjectStore } from "#bus/object-store.ts";
+import { transferWithin } from "#bus/object-transfer.ts";
 import { reachDevice } from "#upload-agent/device-connection.ts";
 import type { FlashEvent, FlashResult } from "#upload-agent/flasher.ts";
-import { flashOverTheAir, otaLimits } from "#upload-agent/ota.ts";
+import { flashOverTheAir } from "#upload-agent/ota.ts";
 import { addressOf } from "#upload-agent/ota-failure.ts";
-import { type Probe, probe, waitUntilRunning } from "#upload-agent/probe.ts";
+import { type Probe, probeBefore, waitUntilRunning } from "#upload-agent/probe.ts";
 
 export interface UploadServices {
   readonly artifacts: Pick<ObjectStore, "get">;
   readonly clock: Clock;
-  openLog(chain: ChainId): Pick<JobLogWriter, "line" | "close">;
-  say(chain: ChainId, progress: Progress): void;
+  readonly limits?: StageLimits;
+  openLog(chain: ChainId, job: JobName): Pick<JobLogWriter, "line" | "close">;
+  say(chain: ChainId, job: JobName, progress: Progress): void;
 }
 
 /** How the upload lane does a job. */
 export function uploadHandler(services: UploadServices): JobHandler {
   return async (dispatch, attempt) => {
-    if (dispatch.job !== "upload") return failed({ kind: "internal", detail: "a build came down the upload lane" });
-    const log = services.openLog(dispatch.chain);
+    if (dispatch.job !== "upload") {
+      return failed({ kind: "internal", detail: `a ${dispatch.job} job came down the upload lane` });
+    }
+    const log = services.openLog(dispatch.chain, dispatch.job);
     const upload = new Upload(services, dispatch, attempt, (line) => log.line(line));
     try {
       const result = dispatch.mode === "probe" ? await upload.ask() : await upload.flash();
@@ -52,6 +56,7 @@ class Upload {
   readonly #dispatch: UploadDispatch;
   readonly #attempt: Attempt;
   readonly #line: (text: string) => void;
+  readonly #limits: StageLimits;
   readonly #address: string;
   readonly #startedAt: number;
 
@@ -60,6 +65,7 @@ class Upload {
     this.#dispatch = dispatch;
     this.#attempt = attempt;
     this.#line = line;
+    this.#limits = services.limits ?? stageLimits;
     this.#address = addressOf(dispatch.target);
     this.#startedAt = services.clock.monotonic();
   }
@@ -80,30 +86,34 @@ class Upload {
       return failed({ kind: "image-unsuitable", detail: "the build has no image that goes over the air" });
     }
     this.#say({ phase: "fetching" });
-    const fetched = await whileUnavailable(this.#services.clock, signal, () =>
-      this.#services.artifacts.get(image.digest),
+    const { artifacts, clock } = this.#services;
+    const fetched = await inStage(this.#stage("fetching"), (watch) =>
+      transferWithin(watch, clock, (transfer) => artifacts.get(image.digest, transfer)),
     );
-    if (fetched === undefined) return { kind: "stopped" };
-    if (!fetched.ok) {
-      const { found } = fetched;
+    if (fetched.kind !== "done") return fetched;
+    if (!fetched.value.ok) {
+      const { found } = fetched.value;
       if (found === "missing")
         return failed({ kind: "artifact-missing", detail: `${image.digest} is not in the store` });
       return failed({ kind: "artifact-mismatch", wanted: image.digest, found });
     }
-    const settled = await this.#checkDevice();
-    if (settled !== undefined) return settled;
+    const checked = await inStage(this.#stage("checking"), async (watch) => ({
+      settled: await this.#checkDevice(watch.signal),
+    }));
+    if (checked.kind !== "done") return checked;
+    if (checked.value.settled !== undefined) return checked.value.settled;
     if (signal.aborted) return { kind: "stopped" };
     const claim = await this.#attempt.claimFlash();
     if (claim !== "go") return { kind: "stopped" };
-    return this.#flashClaimed(fetched.bytes);
+    return this.#flashClaimed(fetched.value.bytes);
   }
 
   /** Invariant 2. @returns how the job ends without a flash; undefined when the device is to be flashed. */
-  async #checkDevice(): Promise<JobResult | undefined> {
+  async #checkDevice(signal: AbortSignal): Promise<JobResult | undefined> {
     const { target, manifest } = this.#dispatch;
     if (manifest.esphome === undefined) return undefined;
     this.#say({ phase: "checking" });
-    const seen = await probe(target, manifest.esphome, { signal: this.#attempt.signal });
+    const seen = await probeBefore(target, manifest.esphome, { signal });
     switch (seen.answer) {
       case "new":
         this.#line(`${this.#address} already runs this build and is left alone`);
@@ -112,7 +122,7 @@ class Upload {
         return failed({
           kind: "wrong-device",
           address: this.#address,
-          wanted: this.#wanted(),
+          wanted: this.#wanted(target.formerName),
           found: describeReport(seen),
         });
       case "old":
@@ -121,7 +131,7 @@ class Upload {
       case "unreachable":
       case "unknowable":
         this.#line(`${this.#address} cannot be asked which build it runs: ${seen.detail ?? "no answer"}`);
-        return this.#checkReach();
+        return this.#checkReach(signal);
     }
   }
 
@@ -129,10 +139,10 @@ class Upload {
    * Whether the update server answers although the device cannot be asked, e.g. in safe mode. Found out before the claim:
    * an attempt that ends without one can be cancelled and tried again.
    */
-  async #checkReach(): Promise<JobResult | undefined> {
+  async #checkReach(signal: AbortSignal): Promise<JobResult | undefined> {
     const { target } = this.#dispatch;
-    const reach = await reachDevice(target, { withinMs: otaLimits.connectMs, signal: this.#attempt.signal });
-    if (reach === undefined || this.#attempt.signal.aborted) return undefined;
+    const reach = await reachDevice(target, { withinMs: this.#limits.connecting.totalMs, signal });
+    if (reach === undefined || signal.aborted) return undefined;
     return failed({ kind: "device-unreachable", address: this.#address, detail: reach.detail });
   }
 
@@ -158,18 +168,27 @@ class Upload {
 
   /** Only what broke off before the first byte is tried again, each time with the coordinator's word anew. */
   async #send(target: OtaTarget, image: Uint8Array): Promise<FlashResult> {
+    const { clock } = this.#services;
+    const { flashing, connecting, negotiating } = this.#limits;
+    const until = clock.monotonic() + flashing.totalMs;
+    const limits = {
+      connectMs: connecting.totalMs,
+      handshakeMs: negotiating.totalMs,
+      ...(flashing.silenceMs === undefined ? {} : { silenceMs: flashing.silenceMs }),
+    };
     for (let left = attemptsMax - 1; ; left--) {
       this.#say({ phase: "flashing", percent: 0 });
       const result = await flashOverTheAir(target, image, {
         signal: this.#attempt.signal,
-        deadlineMs: flashTotalMsMax,
+        deadlineMs: until - clock.monotonic(),
+        limits,
         mayStart: () => this.#attempt.mayStart(),
         onEvent: (event) => this.#hear(event),
       });
       const mayRetry = !result.ok && effectOf(result.failure) === "none" && retryOf(result.failure) === "later";
-      if (!mayRetry || left === 0) return result;
+      if (!mayRetry || left === 0 || clock.monotonic() + backoffMs >= until) return result;
       this.#line(`${describeFailure(result.failure)}: trying again in ${backoffMs / 1000} s`);
-      await this.#services.clock.pause(backoffMs, this.#attempt.signal);
+      await clock.pause(backoffMs, this.#attempt.signal);
       if (this.#attempt.signal.aborted || (await this.#attempt.claimFlash()) !== "go") return result;
     }
   }
@@ -179,7 +198,7 @@ class Upload {
     this.#say({ phase: "verifying" });
     const signal = this.#dispatch.mode === "probe" ? this.#attempt.signal : new AbortController().signal;
     return waitUntilRunning(this.#dispatch.target, build, {
-      withinMs: verifyMsMax,
+      withinMs: this.#limits.verifying.totalMs,
       clock: this.#services.clock,
       signal,
     });
@@ -240,13 +259,19 @@ class Upload {
     }
   }
 
-  #say(progress: Omit<Progress, "v">): void {
-    this.#services.say(this.#dispatch.chain, { v: 1, ...progress });
+  #stage(stage: Stage): StageOptions {
+    return { stage, limits: this.#limits, clock: this.#services.clock, signal: this.#attempt.signal };
   }
 
-  #wanted(): string {
+  #say(progress: Omit<Progress, "v">): void {
+    this.#services.say(this.#dispatch.chain, this.#dispatch.job, { v: 1, ...progress });
+  }
+
+  /** @param formerName of a device that may not have its new name yet */
+  #wanted(formerName?: string): string {
     const { name, mac } = this.#dispatch.target;
-    return mac === undefined ? name : `${name} (${mac})`;
+    const names = formerName === undefined ? name : `${formerName} or ${name}`;
+    return mac === undefined ? names : `${names} (${mac})`;
   }
 
   #elapsedMs(): number {

@@ -72,7 +72,8 @@ async function esphomeBuilds(files: readonly string[], options: BuildOptions): P
     throw new UsageError("no-command", `a folder is built with a command behind two dashes: ${example}`);
   }
   const chosen = await chooseFiles({ files, isAll, folder });
-  return (session, farm) => prepare(session, farm, chosen, { kind: "build", esphomeVersion });
+  const wanted = chosen.map(({ file, configuration }) => ({ file, configuration, kind: "build" as const }));
+  return (session, farm) => prepare(session, farm, wanted, esphomeVersion);
 }
 
 /** The folder is packed before the farm is asked for anything: it may be refused. */

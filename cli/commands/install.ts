@@ -32,7 +32,14 @@ export async function runInstall(
   const on = options.on === undefined ? undefined : agentNamed(options.on);
   const chosen = await chooseFiles({ files, isAll, folder });
   await using farm = await Farm.open(session);
-  const { requests, refused } = await prepare(session, farm, chosen, { kind: "install", esphomeVersion, on, device });
+  const wanted = chosen.map(({ file, configuration }) => ({
+    file,
+    configuration,
+    kind: "install" as const,
+    on,
+    device,
+  }));
+  const { requests, refused } = await prepare(session, farm, wanted, esphomeVersion);
   session.interrupted.throwIfAborted();
   showRefusals(session.terminal, refused, isJson);
   const { code } = await submitAndFollow(session, farm, requests, { isDetached, isJson, refused });

@@ -5,7 +5,7 @@ import { isTerminal, type Job } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
-import { progressSentence } from "#cli/job-sentence.ts";
+import { agentOf, causeSentence, progressSentence } from "#cli/job-sentence.ts";
 import { ago, duration, table } from "#cli/render.ts";
 import { jobFields } from "#cli/reporter.ts";
 import type { Session } from "#cli/session.ts";
@@ -57,7 +57,7 @@ export function jobTable(rows: readonly JobRow[], now: number, columns?: number)
     chain.configuration,
     job.name,
     job.state,
-    job.assigned?.agent ?? "",
+    agentOf(job) ?? "",
     timeOf(job, now),
     detailOf(job, progress),
   ]);
@@ -74,6 +74,6 @@ function timeOf(job: Job, now: number): string {
 function detailOf(job: Job, progress: Progress | undefined): string {
   if (progress !== undefined) return progressSentence(progress);
   if (job.outcome?.kind === "failed") return describeFailure(job.outcome.failure);
-  if (job.outcome?.kind === "cancelled") return job.outcome.cause;
+  if (job.outcome?.kind === "cancelled") return causeSentence[job.outcome.cause];
   return job.earlier.length > 0 && job.state === "queued" ? `attempt ${job.attempt + 1}` : "";
 }

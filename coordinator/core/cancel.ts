@@ -1,16 +1,10 @@
 /** Cancelling: what has not started ends at once, what runs is stopped and ends with its proof of death, what flashes wins. */
+import type { CancelVerdict } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { jobsOf } from "#protocol/chain.ts";
 import type { JobName } from "#protocol/ids.ts";
 import { type CancelCause, isTerminal, type Job } from "#protocol/job.ts";
 import type { Step } from "#coordinator/core/step.ts";
-
-export interface CancelVerdict {
-  /** Cancelled, or on their way to it. */
-  readonly jobs: readonly JobName[];
-  /** Uploads whose flash claim was committed first: they go on to their end. */
-  readonly tooLate: readonly JobName[];
-}
 
 /** Past this point a job is ended by the device's answer only. */
 export function isPastNoReturn(job: Job): boolean {
@@ -22,7 +16,8 @@ export function cancelChain(step: Step, chain: Chain, cause: CancelCause, names?
   const wanted = jobsOf(chain).filter(
     (job) => names === undefined || names.includes(job.name) || names.includes("compile"),
   );
-  const verdict = { jobs: [] as JobName[], tooLate: [] as JobName[] };
+  const { id, configuration } = chain;
+  const verdict = { chain: id, configuration, jobs: [] as JobName[], tooLate: [] as JobName[] };
   // Dependents first: no step may see a released upload of a cancelled build.
   for (const job of wanted.toReversed()) {
     if (isTerminal(job.state)) continue;

@@ -2,6 +2,7 @@
 import type { ChainRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
+import { everyConfiguration } from "#protocol/ids.ts";
 import type { CancelCause, CompileJob, JobState, UploadJob } from "#protocol/job.ts";
 import type { Step } from "#coordinator/core/step.ts";
 
@@ -10,7 +11,16 @@ import type { Step } from "#coordinator/core/step.ts";
  * @throws UsageError when the request lacks what its kind needs.
  */
 export function startChain(request: ChainRequest, at: number): Chain {
-  const { id, kind, configuration, build, upload } = request;
+  const { id, kind, configuration, build, upload, renamedFrom } = request;
+  if (kind === "clean" || kind === "reset" || configuration === everyConfiguration) {
+    throw new UsageError("not-a-build", `a chain of kind ${kind} for ${configuration} has a request of its own`);
+  }
+  if ((kind === "rename") !== (renamedFrom !== undefined) || renamedFrom === configuration) {
+    throw new UsageError(
+      "chain-incomplete",
+      `${configuration}: a rename, and nothing else, has another name before it`,
+    );
+  }
   const needsBuild = kind !== "upload";
   const needsUpload = kind !== "build";
   if (needsBuild !== (build !== undefined) || needsUpload !== (upload !== undefined)) {
@@ -41,10 +51,11 @@ export function startChain(request: ChainRequest, at: number): Chain {
           ...(compile === undefined ? queued : { ...fresh, state: "held" as const }),
         };
   return {
-    v: 1,
+    v: 2,
     id,
     kind,
     configuration,
+    ...(renamedFrom === undefined ? {} : { renamedFrom }),
     createdAt: at,
     ...(compile === undefined ? {} : { compile }),
     ...(uploadJob === undefined ? {} : { upload: uploadJob }),

@@ -1,14 +1,18 @@
 /** Which jobs exclude each other: two requests for one configuration, two flashes of one device, two builds in one tree. */
-import type { Chain } from "#protocol/chain.ts";
+import { type Chain, configurationsOf } from "#protocol/chain.ts";
 import type { ChainId, Configuration } from "#protocol/ids.ts";
-import type { OtaTarget } from "#protocol/job.ts";
+import type { Job, OtaTarget } from "#protocol/job.ts";
 import { cancelChain } from "#coordinator/core/cancel.ts";
 import { isInHand, takesDevice } from "#coordinator/core/in-hand.ts";
 import type { Step } from "#coordinator/core/step.ts";
 
-/** A device is known by where it is reached; two configurations with one address are one device. */
-export function deviceKey(target: OtaTarget): string {
-  return `${target.host.toLowerCase()}:${target.port}`;
+/**
+ * A device is known by where it is reached; two configurations with one address are one device. A rename takes the address
+ * that its device has now and the one that it will have.
+ */
+export function deviceKeys({ host, hostAfter, port }: OtaTarget): readonly string[] {
+  const hosts = hostAfter === undefined ? [host] : [host, hostAfter];
+  return hosts.map((name) => `${name.toLowerCase()}:${port}`);
 }
 
 /** Devices and trees that are taken at this moment. */
@@ -21,19 +25,59 @@ export interface Taken {
 export function takenIn(chains: Iterable<Chain>): Taken {
   const devices = new Set<string>();
   const trees = new Set<Configuration>();
-  for (const { configuration, compile, upload } of chains) {
-    if (isInHand(compile?.state)) trees.add(configuration);
-    if (upload !== undefined && takesDevice(upload)) devices.add(deviceKey(upload.spec.target));
+  for (const chain of chains) {
+    const { compile, upload } = chain;
+    if (isInHand(compile?.state)) for (const configuration of configurationsOf(chain)) trees.add(configuration);
+    if (upload === undefined || !takesDevice(upload)) continue;
+    for (const device of deviceKeys(upload.spec.target)) devices.add(device);
   }
   return { devices, trees };
 }
 
-/** A new request for a configuration cancels the older live chains of it; a flash past its claim finishes first. */
-export function supersede(step: Step, configuration: Configuration, by: ChainId): readonly ChainId[] {
+/**
+ * A new request for a configuration cancels the older live chains of it; a flash past its claim finishes first. A rename locks
+ * two names, and gives way for, and to, whatever has one of them. What takes trees away is no request for a build: it goes on.
+ */
+export function supersede(step: Step, by: Chain): readonly ChainId[] {
   const gone: ChainId[] = [];
-  for (const chain of step.draft.chainsOf(configuration)) {
-    if (chain.id === by) continue;
-    if (cancelChain(step, chain, "superseded").jobs.length > 0) gone.push(chain.id);
+  for (const older of olderOf(step, by)) {
+    if (older.clean === undefined && cancelChain(step, older, "superseded").jobs.length > 0) gone.push(older.id);
   }
   return gone;
+}
+
+/** Other chains with a configuration of this one. */
+export function olderOf(step: Step, chain: Chain): readonly Chain[] {
+  const found = new Map<ChainId, Chain>();
+  for (const name of configurationsOf(chain)) {
+    for (const other of step.draft.chainsOf(name)) if (other.id !== chain.id) found.set(other.id, other);
+  }
+  return [...found.values()];
+}
+
+/**
+ * The build gate: while trees are taken away, no build or upload of what is concerned is dispatched. Probes pass, because
+ * what waits for a device's word may be what the gate waits for.
+ */
+export interface Gate {
+  readonly isResetting: boolean;
+  readonly cleaning: ReadonlySet<Configuration>;
+}
+
+/** @param cleaning chains of which a clean is not over */
+export function gateOf(cleaning: Iterable<Chain>): Gate {
+  const configurations = new Set<Configuration>();
+  let isResetting = false;
+  for (const { kind, configuration } of cleaning) {
+    if (kind === "reset") isResetting = true;
+    else configurations.add(configuration);
+  }
+  return { isResetting, cleaning: configurations };
+}
+
+/** Whether the gate holds a queued job of the chain back. */
+export function isGated({ isResetting, cleaning }: Gate, chain: Chain, job: Job): boolean {
+  if (job.name === "upload" && job.mode === "probe") return false;
+  if (job.name === "clean") return isResetting && chain.kind !== "reset";
+  return isResetting || configurationsOf(chain).some((name) => cleaning.has(name));
 }

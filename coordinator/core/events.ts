@@ -1,11 +1,18 @@
 /** What can happen to the farm. */
 import type { ChainRequest } from "#protocol/admin.ts";
 import type { Announcement } from "#protocol/agent.ts";
-import type { AgentId, BootId, ChainId, JobName } from "#protocol/ids.ts";
+import type { Chain } from "#protocol/chain.ts";
+import type { AgentId, BootId, ChainId, Configuration, JobName } from "#protocol/ids.ts";
 import type { JobResult } from "#protocol/job.ts";
 
 /** Names the asker of an answer; made by the intake, used by the interpreter, opaque to the core. */
 export type AnswerTo = number;
+
+/** What a cancel is about. `jobs` absent: the whole chain. A chain that is named and not live changes nothing. */
+export type CancelTarget =
+  | { readonly kind: "chain"; readonly chain: ChainId; readonly jobs?: readonly JobName[] }
+  | { readonly kind: "configuration"; readonly configuration: Configuration; readonly jobs?: readonly JobName[] }
+  | { readonly kind: "all" };
 
 interface FromAgent {
   readonly agent: AgentId;
@@ -18,11 +25,20 @@ interface FromAgent {
 
 export type FarmEvent =
   | { readonly kind: "chains-submitted"; readonly chains: readonly ChainRequest[]; readonly answerTo: AnswerTo }
-  /** `jobs` absent: the whole chain. */
+  | { readonly kind: "cancel-asked"; readonly of: CancelTarget; readonly answerTo: AnswerTo }
+  /** `id` names the first chain that the request makes. */
   | {
-      readonly kind: "cancel-asked";
-      readonly chain: ChainId;
-      readonly jobs?: readonly JobName[];
+      readonly kind: "clean-asked";
+      readonly id: ChainId;
+      readonly configuration: Configuration;
+      readonly answerTo: AnswerTo;
+    }
+  | { readonly kind: "reset-asked"; readonly id: ChainId; readonly answerTo: AnswerTo }
+  /** A person has looked at a device; `chain` is the record of the upload that ended as unknown, as the history has it. */
+  | {
+      readonly kind: "unknown-resolved";
+      readonly chain: Chain;
+      readonly isRunning: boolean;
       readonly answerTo: AnswerTo;
     }
   | ({ readonly kind: "job-claimed" } & FromAgent)

@@ -6,10 +6,10 @@
  * 2. It belongs to one value of the farm: a step takes it along to the next one, and whoever looks at the former value again
  *    builds another from its chains.
  */
-import { type Chain, jobsOf } from "#protocol/chain.ts";
+import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
 import type { ChainId, Configuration } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
-import { isInHand, isTaking } from "#coordinator/core/in-hand.ts";
+import { isCleaning, isInHand, isTaking } from "#coordinator/core/in-hand.ts";
 
 type Chains = ReadonlyMap<ChainId, Chain>;
 
@@ -22,6 +22,8 @@ export class FarmIndex {
   readonly taking = new Set<ChainId>();
   /** Chains with a job that has been in hand and is no longer. */
   readonly freeing = new Set<ChainId>();
+  /** Chains of which a clean is not over. */
+  readonly cleaning = new Set<ChainId>();
   readonly #ofConfiguration = new Map<Configuration, Set<ChainId>>();
 
   /** The index of these chains; theirs no longer (invariant 2). */
@@ -47,27 +49,37 @@ export class FarmIndex {
     const id = (after ?? before)?.id;
     if (id === undefined) return;
     for (const lane of ["compile", "upload"] as const) {
-      const was = before?.[lane]?.state === "queued";
-      const is = after?.[lane]?.state === "queued";
+      const was = before !== undefined && hasQueued(before, lane);
+      const is = after !== undefined && hasQueued(after, lane);
       if (was !== is) toggle(this.queued[lane], id, is);
     }
     mark(this.taking, id, after !== undefined && isTaking(after));
     mark(this.freeing, id, after !== undefined && isFreeing(after));
-    if (before !== undefined && before.configuration !== after?.configuration) this.#leave(before);
-    if (after !== undefined && before?.configuration !== after.configuration) this.#join(after);
+    mark(this.cleaning, id, after !== undefined && isCleaning(after));
+    // The configurations of a chain never change.
+    if (after === undefined && before !== undefined) this.#leave(before);
+    if (before === undefined && after !== undefined) this.#join(after);
   }
 
-  #join({ configuration, id }: Chain): void {
-    const ids = this.#ofConfiguration.get(configuration);
-    if (ids === undefined) this.#ofConfiguration.set(configuration, new Set([id]));
-    else ids.add(id);
+  #join(chain: Chain): void {
+    for (const name of configurationsOf(chain)) {
+      const ids = this.#ofConfiguration.get(name);
+      if (ids === undefined) this.#ofConfiguration.set(name, new Set([chain.id]));
+      else ids.add(chain.id);
+    }
   }
 
-  #leave({ configuration, id }: Chain): void {
-    const ids = this.#ofConfiguration.get(configuration);
-    ids?.delete(id);
-    if (ids?.size === 0) this.#ofConfiguration.delete(configuration);
+  #leave(chain: Chain): void {
+    for (const name of configurationsOf(chain)) {
+      const ids = this.#ofConfiguration.get(name);
+      ids?.delete(chain.id);
+      if (ids?.size === 0) this.#ofConfiguration.delete(name);
+    }
   }
+}
+
+function hasQueued(chain: Chain, lane: Lane): boolean {
+  return jobsOf(chain).some((job) => job.lane === lane && job.state === "queued");
 }
 
 function isFreeing(chain: Chain): boolean {

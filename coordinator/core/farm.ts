@@ -95,6 +95,11 @@ export class Draft {
     return this.#all([...this.#index.taking].sort());
   }
 
+  /** Chains of which a clean is not over, oldest first. */
+  cleaning(): readonly Chain[] {
+    return this.#index.cleaning.size === 0 ? [] : this.#all([...this.#index.cleaning].sort());
+  }
+
   /** Chains with a job that has been in hand and is no longer; in any order. */
   freeing(): readonly Chain[] {
     return this.#all(this.#index.freeing);

@@ -1,6 +1,6 @@
 /** Which jobs an agent may be working on at this moment, and what they keep from others. */
 import type { Chain } from "#protocol/chain.ts";
-import type { JobState, UploadJob } from "#protocol/job.ts";
+import { isTerminal, type JobState, type UploadJob } from "#protocol/job.ts";
 
 /** True while an agent may be working on a job in this state. */
 export function isInHand(state: JobState | undefined): boolean {
@@ -16,6 +16,11 @@ export function takesDevice(upload: UploadJob): boolean {
 }
 
 /** True for a chain that takes a tree, a device or a slot. */
-export function isTaking({ compile, upload }: Chain): boolean {
-  return isInHand(compile?.state) || (upload !== undefined && takesDevice(upload));
+export function isTaking({ clean, compile, upload }: Chain): boolean {
+  return isInHand(clean?.state) || isInHand(compile?.state) || (upload !== undefined && takesDevice(upload));
+}
+
+/** True for a chain that is to take trees away and has not ended. */
+export function isCleaning({ clean }: Chain): boolean {
+  return clean !== undefined && !isTerminal(clean.state);
 }

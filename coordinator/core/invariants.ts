@@ -4,17 +4,19 @@
  * 1. A dependent leaves `held` for `queued` only when its prerequisite has succeeded.
  * 2. A job in hand is assigned; a queued or held one is not, and has no outcome.
  * 3. A terminal job has an outcome and an end; a cancelled, failed or unknown prerequisite has no live dependent.
- * 4. At most one job in hand writes to a device, and at most one builds in a tree.
+ * 4. At most one job in hand writes to a device, and at most one builds or cleans in a tree; a rename takes both its names.
  * 5. A flash claim belongs to an upload that has a manifest to flash; a probe has a flash claim.
  * 6. No agent that is present and takes work (one that is being shut down has no slots) has more jobs in hand than slots.
- * 7. At most one chain of a configuration is live, unless the older ones are past the point of no return or dying.
+ * 7. At most one chain that builds or flashes a configuration is live, unless the older ones are past the point of no return
+ *    or dying.
+ * 8. While trees are taken away, nothing is in hand that may write to them; in a reset, nothing at all but probes.
  */
-import { type Chain, jobsOf } from "#protocol/chain.ts";
+import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
 import { type Job, isTerminal } from "#protocol/job.ts";
 import { jobRef } from "#protocol/ids.ts";
 import { isPastNoReturn } from "#coordinator/core/cancel.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
-import { deviceKey } from "#coordinator/core/conflicts.ts";
+import { deviceKeys } from "#coordinator/core/conflicts.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { isInHand } from "#coordinator/core/in-hand.ts";
 
@@ -27,6 +29,7 @@ export function checkFarm(farm: Farm): readonly string[] {
   }
   checkExclusion(farm, broken);
   checkSlots(farm, broken);
+  checkCleans(farm, broken);
   return broken;
 }
 
@@ -63,21 +66,43 @@ function checkExclusion(farm: Farm, broken: string[]): void {
   const devices = new Set<string>();
   const trees = new Set<string>();
   const configurations = new Set<string>();
-  for (const { configuration, compile, upload, id } of farm.chains.values()) {
-    if (upload !== undefined && isInHand(upload.state)) {
-      const device = deviceKey(upload.spec.target);
+  for (const chain of farm.chains.values()) {
+    const { compile, upload, id } = chain;
+    for (const device of upload !== undefined && isInHand(upload.state) ? deviceKeys(upload.spec.target) : []) {
       if (devices.has(device)) broken.push(`4: two uploads to ${device} are in hand, one of them ${id}`);
       devices.add(device);
     }
-    if (isInHand(compile?.state)) {
-      if (trees.has(configuration)) broken.push(`4: two builds of ${configuration} are in hand, one of them ${id}`);
-      trees.add(configuration);
-    }
     const jobs = [compile, upload].filter((job) => job !== undefined);
     const isLive = jobs.some((job) => !isTerminal(job.state) && job.state !== "cancelling" && !isPastNoReturn(job));
-    if (isLive && configurations.has(configuration))
-      broken.push(`7: two live chains of ${configuration}, one of them ${id}`);
-    if (isLive) configurations.add(configuration);
+    for (const name of configurationsOf(chain)) {
+      if (isInHand(compile?.state)) {
+        if (trees.has(name)) broken.push(`4: two builds of ${name} are in hand, one of them ${id}`);
+        trees.add(name);
+      }
+      if (isLive && configurations.has(name)) broken.push(`7: two live chains of ${name}, one of them ${id}`);
+      if (isLive) configurations.add(name);
+    }
+  }
+}
+
+function checkCleans(farm: Farm, broken: string[]): void {
+  for (const { id, kind, configuration, clean } of farm.chains.values()) {
+    if (clean === undefined || clean.state === "held" || isTerminal(clean.state)) continue;
+    for (const other of farm.chains.values()) {
+      for (const job of jobsOf(other)) {
+        if (!isInHand(job.state) || other.id === id) continue;
+        const isOnAgent = job.assigned?.agent === clean.spec.on;
+        const isForbidden =
+          kind === "reset"
+            ? job.name === "compile" ||
+              (job.name === "upload" && job.mode === "flash") ||
+              (isOnAgent && isInHand(clean.state))
+            : job.name === "compile" && isOnAgent && configurationsOf(other).includes(configuration);
+        // Two cleans of one agent that are both in hand are of two configurations.
+        const isOtherTree = job.name === "clean" && kind !== "reset" && other.kind !== "reset";
+        if (isForbidden && !isOtherTree) broken.push(`8: ${jobRef(other.id, job.name)} is in hand while ${id} cleans`);
+      }
+    }
   }
 }
 

@@ -2,13 +2,14 @@
  * What becomes of jobs whose agent is gone.
  *
  * 1. A lost build is repeated at once as the next attempt; a report of the old one is refused by its number.
- * 2. A lost flash is never repeated: its next attempt only asks the device, once no session of the lost agent can be alive.
+ * 2. A lost flash is never repeated: its next attempt only asks the device, once no session of the lost agent can be alive. An agent
+ *    that is back and still at it puts that off.
  * 3. A job that is being cancelled is over when its agent's next boot proves the death, or when the lease of an agent that
  *    went away has run out, by which time that agent has killed its own work.
  * 4. A job that a present agent does not hold a lease after its claim is lost: the answer to the claim never arrived.
  * 5. An agent that holds jobs and was never heard since the coordinator started is away from the first pulse on.
  */
-import type { Announcement } from "#protocol/agent.ts";
+import type { Announcement, HeldJob } from "#protocol/agent.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { jobsOf } from "#protocol/chain.ts";
 import type { AgentId } from "#protocol/ids.ts";
@@ -16,14 +17,8 @@ import type { Assignment, Job, Lane } from "#protocol/job.ts";
 import { deviceDataTimeoutMs, leaseMs } from "#protocol/limits.ts";
 import type { AgentState } from "#coordinator/core/farm.ts";
 import { isInHand } from "#coordinator/core/in-hand.ts";
-import { requeue } from "#coordinator/core/reports.ts";
+import { probeAfterEndMs, requeue, settleFailure } from "#coordinator/core/reports.ts";
 import type { Step } from "#coordinator/core/step.ts";
-
-/**
- * How long after its agent's restart a lost flash is probed. The dead process's connection was closed by its kernel, so the
- * device needs only the time to notice it, or to reboot into the image it had taken whole.
- */
-const probeAfterRestartMs = 1_000;
 
 /** A dispatch that nobody has claimed for this long is taken back; the lane message may have been lost. */
 const unclaimedMsMax = leaseMs;
@@ -37,7 +32,9 @@ function inHandOf(step: Step, agent: AgentId): readonly { chain: Chain; job: Job
 }
 
 function lose(step: Step, chain: Chain, job: Job, agent: AgentId, probeAt: number): void {
-  if (job.lane === "upload" && job.flashClaim !== undefined) {
+  if (job.name === "clean") {
+    settleFailure(step, chain, job, { kind: "agent-lost", agent, effect: "none" });
+  } else if (job.lane === "upload" && job.flashClaim !== undefined) {
     requeue(
       step,
       chain,
@@ -58,13 +55,28 @@ export function reconcileAgent(step: Step, agent: AgentId): void {
   for (const { chain, job } of records) {
     if (job.assigned === undefined || job.assigned.boot === announcement.boot) continue;
     if (job.state === "cancelling") step.change(chain.id, job.name, { state: "cancelled" });
-    else lose(step, chain, job, agent, step.at + probeAfterRestartMs);
+    else lose(step, chain, job, agent, step.at + probeAfterEndMs);
   }
   for (const held of announcement.holding) {
+    postponeProbe(step, held);
     const mine = records.find(({ chain, job }) => chain.id === held.chain && job.name === held.job);
     const isCurrent = mine !== undefined && mine.job.attempt === held.attempt && mine.job.state !== "cancelling";
     if (!isCurrent) step.effects.push({ kind: "stop", agent, ...held });
   }
+}
+
+/** How much earlier than by its newest statement a returned flasher's device may be asked: one write of the record in this time. */
+const postponeEveryMs = 15_000;
+
+/**
+ * A flasher that was given up is back, and still at it. Its device is asked so long after its last word as if it had been lost only
+ * then; written down, because it may fall silent again, and because a coordinator that starts has not heard it.
+ */
+function postponeProbe(step: Step, { chain, job, attempt }: HeldJob): void {
+  const upload = job === "upload" ? step.draft.chain(chain)?.upload : undefined;
+  if (upload?.state !== "queued" || upload.mode !== "probe" || upload.flashClaim?.attempt !== attempt) return;
+  const until = step.at + leaseMs + deviceDataTimeoutMs;
+  if ((upload.notBeforeAt ?? 0) < until - postponeEveryMs) step.change(chain, "upload", { notBeforeAt: until });
 }
 
 /** The agent's presence ended: it was killed, cut off, or frozen; nobody can tell which. */
@@ -106,8 +118,8 @@ function isHeldBy(announcement: Announcement, chain: Chain, job: Job): boolean {
   );
 }
 
-/** Stands in for the statement of an agent that only the records know. */
-function miss(step: Step, lane: Lane, assigned: Assignment): AgentState {
+/** Stands in for the statement of an agent that only the records know: away from now on, until it speaks. */
+export function miss(step: Step, lane: Lane, assigned: Assignment): AgentState {
   const announcement: Announcement = {
     v: 1,
     ...assigned,

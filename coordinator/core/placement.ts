@@ -1,9 +1,10 @@
 /** Which queued job goes to which idle lane. Pure, and able to explain itself. */
 import type { Chain } from "#protocol/chain.ts";
-import { jobOf, jobsOf } from "#protocol/chain.ts";
+import { configurationsOf, jobsOf } from "#protocol/chain.ts";
 import type { AgentId, Configuration } from "#protocol/ids.ts";
 import type { Job, Lane } from "#protocol/job.ts";
-import { deviceKey, takenIn } from "#coordinator/core/conflicts.ts";
+import { atomicRecordsMax } from "#protocol/limits.ts";
+import { deviceKeys, type Gate, gateOf, isGated, takenIn } from "#coordinator/core/conflicts.ts";
 import type { AgentState } from "#coordinator/core/farm.ts";
 import { isInHand } from "#coordinator/core/in-hand.ts";
 import type { Step } from "#coordinator/core/step.ts";
@@ -20,11 +21,11 @@ interface LaneState {
 export function refusalOf(job: Job, { announcement, vanishedAt }: AgentState): string | undefined {
   if (announcement.lane !== job.lane) return `works the ${announcement.lane} lane`;
   if (vanishedAt !== undefined) return "is away";
-  if (job.lane === "upload" && job.spec.on !== undefined && job.spec.on !== announcement.agent) {
+  if (job.name !== "compile" && job.spec.on !== undefined && job.spec.on !== announcement.agent) {
     return `the job is for ${job.spec.on}`;
   }
   if (job.avoid.includes(announcement.agent)) return "failed here in an earlier attempt";
-  if (job.lane === "compile" && job.spec.driver === "esphome") {
+  if (job.name === "compile" && job.spec.driver === "esphome") {
     const can = announcement.compile;
     if (can?.makesEnvironments !== true && can?.esphomeVersions.includes(job.spec.version) !== true) {
       return `has no ESPHome ${job.spec.version} and makes no environments`;
@@ -76,16 +77,19 @@ export function place(step: Step): void {
   const lanes = freeLanes(step, taking);
   if (lanes.length === 0) return;
   const taken = takenIn(taking);
+  const gate = gateOf(draft.cleaning());
   const placed = [
-    ...placeCompiles(step, lanes, new Set(taken.trees)),
-    ...placeUploads(step, lanes, new Set(taken.devices)),
+    ...placeBuilds(step, lanes, gate, new Set(taken.trees)),
+    ...placeUploads(step, lanes, gate, new Set(taken.devices)),
   ].sort((a, b) => (a.chain.id < b.chain.id ? -1 : 1));
   // A chain that has changed before may have freed the place of one that has not, so its record is written first.
   const changedBefore = new Set(draft.changedChains().keys());
+  const others = placed.filter(({ chain }) => !changedBefore.has(chain.id));
+  // What does not fit into the batch beside records that belong together is placed by the next step.
+  const room = step.isAtomic ? atomicRecordsMax - changedBefore.size : others.length;
   for (const { chain, job, agent } of placed.filter(({ chain }) => changedBefore.has(chain.id)))
     dispatch(step, chain, job, agent);
-  for (const { chain, job, agent } of placed.filter(({ chain }) => !changedBefore.has(chain.id)))
-    dispatch(step, chain, job, agent);
+  for (const { chain, job, agent } of others.slice(0, Math.max(0, room))) dispatch(step, chain, job, agent);
 }
 
 function freeLanes({ draft, at }: Step, taking: readonly Chain[]): readonly LaneState[] {
@@ -106,20 +110,33 @@ function freeLanes({ draft, at }: Step, taking: readonly Chain[]): readonly Lane
   return lanes;
 }
 
-function placeCompiles(step: Step, lanes: readonly LaneState[], trees: Set<Configuration>): readonly Placed[] {
-  return placeLane(step, lanes, "compile", ({ configuration }) => {
-    if (trees.has(configuration)) return undefined;
-    return () => trees.add(configuration);
+function placeBuilds(
+  step: Step,
+  lanes: readonly LaneState[],
+  gate: Gate,
+  trees: Set<Configuration>,
+): readonly Placed[] {
+  return placeLane(step, lanes, "compile", (chain, job) => {
+    const names = configurationsOf(chain);
+    if (isGated(gate, chain, job) || names.some((name) => trees.has(name))) return undefined;
+    return () => {
+      // Cleans of one configuration on several agents are no obstacle to each other.
+      if (job.name === "compile") for (const name of names) trees.add(name);
+    };
   });
 }
 
-function placeUploads(step: Step, lanes: readonly LaneState[], devices: Set<string>): readonly Placed[] {
+function placeUploads(step: Step, lanes: readonly LaneState[], gate: Gate, devices: Set<string>): readonly Placed[] {
   const agents = step.draft.agents();
   return placeLane(step, lanes, "upload", (chain, job) => {
-    if (job.lane !== "upload") return undefined;
-    const device = deviceKey(job.spec.target);
-    const isBlocked = job.mode === "probe" ? flasherOf(agents, chain, job) !== undefined : devices.has(device);
-    return isBlocked ? undefined : () => devices.add(device);
+    if (job.lane !== "upload" || isGated(gate, chain, job)) return undefined;
+    const keys = deviceKeys(job.spec.target);
+    const isBlocked =
+      job.mode === "probe" ? flasherOf(agents, chain, job) !== undefined : keys.some((key) => devices.has(key));
+    if (isBlocked) return undefined;
+    return () => {
+      for (const key of keys) devices.add(key);
+    };
   });
 }
 
@@ -136,7 +153,7 @@ function placeLane(
   if (free === 0) return placed;
   const agents = step.draft.agents();
   for (const chain of step.draft.queued(name)) {
-    const job = jobOf(chain, name);
+    const job = jobsOf(chain).find((one) => one.lane === name && one.state === "queued");
     if (job === undefined || (job.notBeforeAt ?? 0) > step.at) continue;
     const take = reserve(chain, job);
     if (take === undefined) continue;
@@ -173,7 +190,7 @@ const treeKeys = new WeakMap<WarmTrees, ReadonlySet<string>>();
 
 /** There an unchanged configuration gives the very image that its device runs, and a changed one is built in seconds. */
 function isWarmFor({ configuration }: Chain, job: Job, { announcement }: AgentState): boolean {
-  if (job.lane !== "compile" || job.spec.driver !== "esphome") return false;
+  if (job.name !== "compile" || job.spec.driver !== "esphome") return false;
   const trees = announcement.compile?.warm ?? [];
   let keys = treeKeys.get(trees);
   if (keys === undefined) {

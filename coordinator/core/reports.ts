@@ -3,11 +3,12 @@ import type { Chain } from "#protocol/chain.ts";
 import { effectOf, type Failure, retryOf } from "#protocol/failure.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import type { Job } from "#protocol/job.ts";
-import { attemptsMax, backoffMs } from "#protocol/limits.ts";
+import { attemptsMax, backoffMs, backoffMsMax, lostAttemptsMax } from "#protocol/limits.ts";
 import type { JobResult } from "#protocol/job.ts";
 import { settleDependent } from "#coordinator/core/chains.ts";
 import { isPastNoReturn } from "#coordinator/core/cancel.ts";
 import { refusalOf } from "#coordinator/core/placement.ts";
+import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Step } from "#coordinator/core/step.ts";
 
 /** Applies the result of the attempt in hand to its job, and to the dependent that was held for it. */
@@ -17,6 +18,7 @@ export function settleAttempt(step: Step, chain: Chain, job: Job, result: JobRes
     switch (result.kind) {
       case "built":
       case "flashed":
+      case "cleaned":
         settleSuccess(step, chain, job, result);
         break;
       case "failed":
@@ -38,15 +40,42 @@ function settleCancelling(step: Step, chain: Chain, job: Job, result: JobResult)
   else step.change(chain.id, job.name, { state: "cancelled" });
 }
 
+const resultOf = { compile: "built", upload: "flashed", clean: "cleaned" } as const;
+
 function settleSuccess(
   step: Step,
   chain: Chain,
   job: Job,
-  result: Extract<JobResult, { kind: "built" | "flashed" }>,
+  result: Extract<JobResult, { kind: "built" | "flashed" | "cleaned" }>,
 ): void {
-  const fits = job.lane === "compile" ? result.kind === "built" : result.kind === "flashed";
+  const fits = result.kind === resultOf[job.name];
   if (fits) step.change(chain.id, job.name, { state: "succeeded", outcome: result });
   else end(step, chain, job, { kind: "internal", detail: `a ${job.lane} job was reported as ${result.kind}` });
+}
+
+/**
+ * How long after the proven end of a flash its device is asked: its connection was closed, so the device needs only the time to notice
+ * that, or to reboot into the image that it had taken whole.
+ */
+export const probeAfterEndMs = 1_000;
+
+/**
+ * A flash that was taken for lost, and its agent is back with the result before the device was asked: its word is as good as the
+ * probe's, and minutes earlier. What it does not know either is left to the probe, which need not wait any more.
+ */
+export function settleLostFlash(
+  step: Step,
+  { agent, boot, chain: id, attempt, result }: Extract<FarmEvent, { kind: "job-reported" }>,
+): void {
+  const upload = step.draft.chain(id)?.upload;
+  if (upload?.state !== "queued" || upload.flashClaim?.attempt !== attempt || upload.attempt !== attempt) return;
+  const lost = upload.earlier.at(-1);
+  if (lost?.kind !== "agent-lost" || lost.agent !== agent) return;
+  const ran = { assigned: { agent, boot }, startedAt: upload.flashClaim.at, notBeforeAt: undefined };
+  if (result.kind === "flashed") step.change(id, "upload", { ...ran, state: "succeeded", outcome: result });
+  else if (result.kind === "failed" && isDeviceKnown({ ...upload, mode: "flash" }, result.failure)) {
+    step.change(id, "upload", { ...ran, state: "failed", outcome: result });
+  } else step.change(id, "upload", { notBeforeAt: step.at + probeAfterEndMs });
 }
 
 /** The newest eight failures are kept with the job. */
@@ -72,19 +101,27 @@ function isDeviceKnown(job: Job, failure: Failure): boolean {
 
 /** Tries again where that is safe and can help; a job past its flash claim is never dispatched to flash again. */
 export function settleFailure(step: Step, chain: Chain, job: Job, failure: Failure): void {
-  const isFinal = retryOf(failure) === "never" || isPastNoReturn(job) || job.earlier.length + 1 >= attemptsMax;
+  const isLost = failure.kind === "agent-lost";
+  const triesMax = isLost ? lostAttemptsMax : attemptsMax;
+  const isFinal =
+    retryOf(failure) === "never" || isPastNoReturn(job) || job.name === "clean" || job.earlier.length + 1 >= triesMax;
   if (isFinal) {
     end(step, chain, job, failure);
     return;
   }
-  const elsewhere = retryOf(failure) === "elsewhere" && failure.kind !== "agent-lost";
+  const elsewhere = retryOf(failure) === "elsewhere" && !isLost;
   const avoid: AgentId[] = elsewhere && job.assigned !== undefined ? [...job.avoid, job.assigned.agent] : job.avoid;
   const hasOther = step.draft.agents().some((agent) => refusalOf({ ...job, avoid }, agent) === undefined);
   if (elsewhere && !hasOther) {
     end(step, chain, job, failure);
     return;
   }
-  requeue(step, chain, job, failure, { avoid, notBeforeAt: elsewhere ? step.at : step.at + backoffMs });
+  requeue(step, chain, job, failure, { avoid, notBeforeAt: elsewhere ? step.at : step.at + backoffOf(job) });
+}
+
+/** Pause before the next attempt: three times as long with each failure. */
+function backoffOf({ earlier }: Job): number {
+  return Math.min(backoffMs * 3 ** earlier.length, backoffMsMax);
 }
 
 /** Gives the job back to the queue; its next dispatch is the next attempt, and this one's claims and reports are refused. */

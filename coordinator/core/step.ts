@@ -2,7 +2,7 @@
 import { InvariantError } from "#protocol/errors.ts";
 import { type Chain, isFinished, jobOf } from "#protocol/chain.ts";
 import { type ChainId, type JobName, jobRef } from "#protocol/ids.ts";
-import { type CompileJob, isTerminal, type Job, nextStates, type UploadJob } from "#protocol/job.ts";
+import { isTerminal, type Job, nextStates, type UploadJob } from "#protocol/job.ts";
 import type { FarmEffect } from "#coordinator/core/effects.ts";
 import { Draft, type Farm } from "#coordinator/core/farm.ts";
 
@@ -42,8 +42,7 @@ export class Step {
     const bare = Object.fromEntries(
       Object.entries(changed).filter(([, value]) => value !== undefined),
     ) as unknown as Job;
-    const record: Chain =
-      name === "compile" ? { ...chain, compile: bare as CompileJob } : { ...chain, upload: bare as UploadJob };
+    const record: Chain = { ...chain, [name]: bare };
     this.draft.setChain(record);
     if (endsNow && isFinished(record)) this.effects.push({ kind: "archive", chain: chainId });
     return record;

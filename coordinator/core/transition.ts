@@ -1,20 +1,22 @@
 /** The only way the farm changes: an event, what it means, what follows from it, and the work that can now be placed. */
 import type { AdminAnswer } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
-import { isFinished, jobOf } from "#protocol/chain.ts";
+import { isFinished, jobOf, withoutSecrets } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import { isTerminal, type Job } from "#protocol/job.ts";
+import { atomicRecordsMax } from "#protocol/limits.ts";
 import type { AskAnswer } from "#protocol/messages.ts";
 import { cancelChain } from "#coordinator/core/cancel.ts";
-import { settleHeld, startChain } from "#coordinator/core/chains.ts";
-import { supersede } from "#coordinator/core/conflicts.ts";
+import { manifestOf, settleHeld, startChain } from "#coordinator/core/chains.ts";
+import { type CleanStart, settleCleans, startClean, startReset } from "#coordinator/core/cleaning.ts";
+import { olderOf, supersede } from "#coordinator/core/conflicts.ts";
 import type { FarmEffect } from "#coordinator/core/effects.ts";
-import type { FarmEvent } from "#coordinator/core/events.ts";
+import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { expireLeases, loseAgent, reconcileAgent } from "#coordinator/core/leases.ts";
 import { place } from "#coordinator/core/placement.ts";
-import { settleAttempt } from "#coordinator/core/reports.ts";
+import { settleAttempt, settleLostFlash } from "#coordinator/core/reports.ts";
 import { Step } from "#coordinator/core/step.ts";
 
 export interface Transition {
@@ -36,6 +38,7 @@ export function transition(farm: Farm, event: FarmEvent, at: number): Transition
 export function transitionAll(farm: Farm, events: readonly FarmEvent[], at: number): Transition {
   const step = new Step(farm, at);
   for (const event of events) apply(step, event);
+  settleCleans(step);
   place(step);
   const { effects, isAtomic } = step;
   return { farm: step.draft.finish(), effects, changed: step.draft.changedChains(), isAtomic };
@@ -47,6 +50,12 @@ function apply(step: Step, event: FarmEvent): void {
       return submit(step, event);
     case "cancel-asked":
       return cancel(step, event);
+    case "clean-asked":
+      return answerClean(step, event.answerTo, startClean(step, event));
+    case "reset-asked":
+      return answerClean(step, event.answerTo, startReset(step, event));
+    case "unknown-resolved":
+      return resolveUnknown(step, event);
     case "job-claimed":
       return claim(step, event);
     case "flash-claimed":
@@ -73,10 +82,13 @@ function submit(step: Step, event: EventOf<"chains-submitted">): void {
   try {
     // All are checked before the first is taken, so that a refused request leaves nothing behind.
     const started = event.chains.map((request) => startChain(request, step.at));
+    const fresh = started.filter(({ id }) => step.draft.chain(id) === undefined);
+    requireOneBatch(step, fresh);
     const superseded: ChainId[] = [];
-    for (const chain of started) {
+    for (const chain of fresh) {
+      // The same id twice in one request.
       if (step.draft.chain(chain.id) !== undefined) continue;
-      superseded.push(...supersede(step, chain.configuration, chain.id));
+      superseded.push(...supersede(step, chain));
       step.draft.setChain(chain);
     }
     step.isAtomic ||= started.length + superseded.length > 1;
@@ -87,15 +99,71 @@ function submit(step: Step, event: EventOf<"chains-submitted">): void {
   }
 }
 
-function cancel(step: Step, event: EventOf<"cancel-asked">): void {
-  const chain = step.draft.chain(event.chain);
-  const verdict = chain === undefined ? { jobs: [], tooLate: [] } : cancelChain(step, chain, "request", event.jobs);
-  answer(step, event.answerTo, {
-    kind: "cancelling",
-    chain: event.chain,
-    jobs: [...verdict.jobs],
-    tooLate: [...verdict.tooLate],
-  });
+/** @throws UsageError when the chains and those that they supersede are too many to be written all or none. */
+function requireOneBatch(step: Step, fresh: readonly Chain[]): void {
+  const older = fresh.reduce((sum, chain) => sum + olderOf(step, chain).length, 0);
+  if (fresh.length + older <= atomicRecordsMax) return;
+  throw new UsageError(
+    "bulk-too-large",
+    `${fresh.length} chains in place of ${older} are more than the ${atomicRecordsMax} records that can be written at once: ask for fewer`,
+  );
+}
+
+function cancel(step: Step, { of, answerTo }: EventOf<"cancel-asked">): void {
+  const jobs = of.kind === "all" ? undefined : of.jobs;
+  const chains = targetsOf(step, of).map((chain) => cancelChain(step, chain, "request", jobs));
+  answer(step, answerTo, { kind: "cancelling", chains });
+}
+
+function targetsOf({ draft }: Step, of: CancelTarget): readonly Chain[] {
+  switch (of.kind) {
+    case "chain":
+      return [draft.chain(of.chain) ?? []].flat();
+    case "configuration":
+      return draft.chainsOf(of.configuration);
+    case "all":
+      return draft.chains();
+  }
+}
+
+function answerClean(step: Step, to: number, start: CleanStart | undefined): void {
+  if (start === undefined) {
+    const message = "no build machine is here whose trees could be taken away; `flashyard cancel --all` ends all work";
+    return answer(step, to, { kind: "refused", code: "no-agent", message });
+  }
+  const { chains, superseded, away } = start;
+  answer(step, to, { kind: "accepted", chains: [...chains], superseded: [...superseded], away: [...away] });
+}
+
+/** The one step out of a terminal state. The record may come from the history; it goes there again. */
+function resolveUnknown(step: Step, { chain, isRunning, answerTo }: EventOf<"unknown-resolved">): void {
+  const current = step.draft.chain(chain.id) ?? chain;
+  if (current.upload?.state !== "unknown" || !isFinished(current)) {
+    const message = `the upload of ${chain.configuration} (${chain.id}) is ${current.upload?.state ?? "not there"}, so there is nothing to resolve`;
+    return answer(step, answerTo, { kind: "refused", code: "not-unknown", message });
+  }
+  step.draft.setChain(current);
+  const { host, port } = current.upload.spec.target;
+  const resolved = step.change(
+    chain.id,
+    "upload",
+    isRunning
+      ? { state: "succeeded", outcome: { kind: "flashed", level: "told", wrote: true, flashMs: 0 } }
+      : {
+          state: "failed",
+          outcome: {
+            kind: "failed",
+            failure: {
+              kind: "not-running",
+              address: `${host}:${port}`,
+              wanted: manifestOf(current)?.esphome?.buildTimeStr ?? "this build",
+              found: "another one, says a person",
+            },
+          },
+        },
+  );
+  step.effects.push({ kind: "archive", chain: chain.id });
+  answer(step, answerTo, { kind: "device-resolved", chain: withoutSecrets(resolved) });
 }
 
 type FromAgent = EventOf<"job-claimed"> | EventOf<"flash-claimed"> | EventOf<"job-reported">;
@@ -151,7 +219,7 @@ function report(step: Step, event: EventOf<"job-reported">): void {
   const current = currentJob(step, event);
   if (current !== undefined && current.job.state !== "queued") {
     settleAttempt(step, current.chain, claimedBefore(step, current.chain, current.job), event.result);
-  }
+  } else settleLostFlash(step, event);
   answer(step, event.answerTo, { v: 1, verdict: "noted" });
 }
 

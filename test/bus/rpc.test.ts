@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
+import type { Call } from "#actor/coordinator-ports.ts";
 import type { Connection } from "#bus/connection.ts";
-import { type Call, listen, request, serve } from "#bus/rpc.ts";
+import { listen, request, serve } from "#bus/rpc.ts";
 import { encode } from "#protocol/envelope.ts";
 import { UnavailableError, WireError } from "#protocol/errors.ts";
 import { Arrivals } from "#test/support/arrivals.ts";

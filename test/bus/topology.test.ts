@@ -28,11 +28,28 @@ test("declaring twice, also at the same time, changes nothing", async () => {
   expect([...first.keys()].sort()).toEqual(declarations.map(({ name }) => name).sort());
 });
 
-test("what must survive is on disk; the lanes and the presence are in memory", async () => {
+test("what must survive is on disk; the lanes, the presence and the lease are in memory", async () => {
   await declareTopology(connection);
   const found = await declared();
   const inMemory = [...found.values()].filter(({ storage }) => storage === "memory").map(({ name }) => name);
-  expect(inMemory.sort()).toEqual([streams.lanes, bucketStream(buckets.presence)].sort());
+  expect(inMemory.sort()).toEqual([streams.lanes, bucketStream(buckets.presence), bucketStream(buckets.lease)].sort());
   expect(found.get(bucketStream(buckets.chains))).toMatchObject({ allow_atomic: true, allow_msg_ttl: true });
   expect(found.get(streams.lanes)).toMatchObject({ retention: "workqueue" });
+});
+
+test("a server without room for a stream is named with what the stream wants", async () => {
+  await using full = await testServer();
+  const own = await full.connect();
+  const manager = await jetstreamManager(own);
+  // Reserves all of the store but less than a gibibyte, in ever smaller pieces.
+  for (let bytes = 1024 ** 4; bytes >= 1024 ** 3;) {
+    const name = `HOG_${bytes}_${Math.random().toString(36).slice(2)}`;
+    const isTaken = await manager.streams.add({ name, subjects: [name], max_bytes: bytes }).then(
+      () => true,
+      () => false,
+    );
+    if (!isTaken) bytes /= 2;
+  }
+  const refused = declareTopology(own);
+  await expect(refused).rejects.toMatchObject({ code: "disk-too-small", message: expect.stringContaining("2 GiB") });
 });

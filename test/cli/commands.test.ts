@@ -5,7 +5,8 @@ import { poll, systemClock } from "#actor/clock.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { digestOf } from "#actor/digest.ts";
 import { AgentId, type ChainId, chainIdFrom } from "#protocol/ids.ts";
-import { CliFarm, image, runCli } from "#test/support/cli-farm.ts";
+import { CliFarm, runCli } from "#test/support/cli-farm.ts";
+import { image } from "#test/support/cli-farm-work.ts";
 import { configurationNamed, manifestOfBuild, targetAt } from "#test/support/farm-builders.ts";
 import { temporaryFolder } from "#test/support/temporary-folder.ts";
 
@@ -178,7 +179,7 @@ test("a flash that has begun is not cancelled: it is too late", async () => {
   expect(await cancel.code()).toBe(1);
   expect(cancel.out).toContain("the flash has begun");
   const logs = farm.spawn("logs", "lamp", "-f", "--json");
-  farm.flashes.resolve();
+  farm.work.flashes.resolve();
   expect(await logs.code()).toBe(0);
   const devices = await farm.run("devices");
   expect(devices.out).toMatch(
@@ -218,16 +219,23 @@ test("what cannot be used is said in one line, and nothing is sent", async () =>
     [["upload", join(folder.path, "missing.yaml")], "there is no such file"],
     [["upload", other, "--from", "0000000000000000"], 'no build of "0000000000000000" has succeeded yet'],
     [["logs", "nothing"], 'no chain, job or configuration is called "nothing"'],
-    [["install", lamp, "--bogus"], "unknown option '--bogus'"],
-    [["bogus"], "unknown command 'bogus'"],
   ];
   const results = await Promise.all(
     cases.map(async ([args, words]) => {
-      const cli = await farm.run(...args);
-      return { args, code: await cli.code(), said: cli.err.includes(words) ? words : cli.err, out: cli.out };
+      const { code, out, err } = await farm.within(...args);
+      return { args, code, said: err.includes(words) ? words : err, out };
     }),
   );
   expect(results).toEqual(cases.map(([args, words]) => ({ args, code: 2, said: words, out: "" })));
+});
+
+test("commands and options that there are not are refused", async () => {
+  const clis = await Promise.all([farm.run("bogus"), farm.run("install", "--bogus")]);
+  expect(clis.map(({ err }) => err)).toEqual([
+    expect.stringContaining("unknown command 'bogus'"),
+    expect.stringContaining("unknown option '--bogus'"),
+  ]);
+  expect([await clis[0]?.code(), await clis[1]?.code()]).toEqual([2, 2]);
 });
 
 test("an upload of what was never built is refused", async () => {

@@ -1,13 +1,20 @@
+import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
+import { historyTable } from "#cli/commands/history.ts";
+import { jobTable } from "#cli/commands/ps.ts";
 import { fit, jsonLine, shown, widthOf } from "#cli/clean-text.ts";
 import { deviceAddressFrom, targetAt } from "#cli/device-address.ts";
 import { exitCodes, worstOf } from "#cli/exit-codes.ts";
 import { failureLines, jobSentence } from "#cli/job-sentence.ts";
 import { codeOfChain, summarySentence } from "#cli/outcome.ts";
 import { duration, size, table } from "#cli/render.ts";
+import { newestFailed, reasonAgainst } from "#cli/retry-choice.ts";
+import { addressAgain } from "#cli/retry-requests.ts";
+import { terminalOn, type TerminalOptions } from "#cli/terminal.ts";
 import { treeLines } from "#cli/tree.ts";
 import type { Chain } from "#protocol/chain.ts";
-import type { CompileJob, UploadJob } from "#protocol/job.ts";
+import { everyConfiguration } from "#protocol/ids.ts";
+import type { CleanJob, CompileJob, UploadJob } from "#protocol/job.ts";
 import {
   agentNamed,
   bootNumber,
@@ -50,7 +57,16 @@ function uploadJob(fields: Partial<UploadJob> = {}): UploadJob {
 
 function installOf(n: number, compile: CompileJob, upload: UploadJob): Chain {
   const configuration = configurationNamed(`device ${n}`);
-  return { v: 1, id: chainNumber(n), kind: "install", configuration, createdAt: startAt, compile, upload };
+  return { v: 2, id: chainNumber(n), kind: "install", configuration, createdAt: startAt, compile, upload };
+}
+
+function cleanJob(fields: Partial<CleanJob> = {}): CleanJob {
+  const spec = { on: assigned.agent, trees: "configuration" as const };
+  return { lane: "compile", name: "clean", spec, state: "queued", attempt: 0, avoid: [], earlier: [], ...fields };
+}
+
+function resetOf(n: number, clean: CleanJob): Chain {
+  return { v: 2, id: chainNumber(n), kind: "reset", configuration: everyConfiguration, createdAt: startAt, clean };
 }
 
 const times = { startedAt: startAt, endedAt: startAt + 400 };
@@ -107,6 +123,97 @@ test("a job's sentence says what the record says", () => {
   expect(jobSentence(uploadJob({ state: "unknown", ...times, assigned, outcome: unknown }))).toMatch(
     /^unknown in 0.4 s on build-1: /,
   );
+});
+
+test("a clean says on which agent it is, what it waits for, and what it took away", () => {
+  expect(jobSentence(cleanJob({ state: "held" }))).toBe("held on build-1 until no build writes to its tree");
+  const all = { on: assigned.agent, trees: "all" as const };
+  expect(jobSentence(cleanJob({ state: "held", spec: all }))).toBe(
+    "held on build-1 until all work of the farm has ended",
+  );
+  expect(jobSentence(cleanJob())).toBe("queued on build-1");
+  const gone = (trees: number) =>
+    jobSentence(cleanJob({ state: "succeeded", ...times, outcome: { kind: "cleaned", trees } }));
+  expect([gone(0), gone(1), gone(2)]).toEqual([
+    "succeeded in 0.4 s on build-1: there was no build tree",
+    "succeeded in 0.4 s on build-1: took 1 build tree away",
+    "succeeded in 0.4 s on build-1: took 2 build trees away",
+  ]);
+});
+
+test("a reset that could not prove a death names the job, its agent, and what to do", () => {
+  const failure = { kind: "death-unproven" as const, job: "01x.compile", agent: "build-2", waitedMs: 62_000 };
+  const job = cleanJob({ state: "failed", outcome: { kind: "failed", failure } });
+  expect(jobSentence(job)).toContain("01x.compile on build-2 was told to end and did not within 62 s");
+  expect(failureLines(chainNumber(1), job)).toEqual([
+    "    01x.compile may still run on build-2, so no build tree was touched",
+    "    start the agent build-2 again, which ends what is left of it, and then ask once more",
+  ]);
+  const reset = resetOf(1, job);
+  expect(codeOfChain(reset)).toBe(exitCodes.failed);
+  expect(treeLines([{ chain: reset, progress: {} }], { columns: 40, now: startAt })[0]?.text).toBe(
+    "every configuration",
+  );
+  expect(jobTable([{ chain: reset, job }], startAt)[1]).toMatch(/ {2}\* +clean +failed +build-1 /);
+});
+
+test("the history has a line for each chain with the first reason", () => {
+  const failed = compileJob({
+    state: "failed",
+    ...times,
+    assigned,
+    outcome: { kind: "failed", failure: failures.final },
+  });
+  const cancelled = { kind: "cancelled" as const, cause: "prerequisite-failed" as const };
+  const chain = installOf(1, failed, uploadJob({ state: "cancelled", endedAt: startAt + 400, outcome: cancelled }));
+  const renamed = { ...chain, kind: "rename" as const, renamedFrom: configurationNamed("old") };
+  expect(historyTable([renamed], startAt + 60_400)).toEqual([
+    "WHEN           CHAIN             CONFIGURATION    KIND    JOBS                              TOOK   AGENTS   REASON",
+    `1 min 0 s ago  ${chain.id}  old -> device 1  rename  compile failed, upload cancelled  0.4 s  build-1  the build failed (exit code 1)`,
+  ]);
+});
+
+test("of each configuration the newest build or flash is tried again, if it failed", () => {
+  const succeeded = { state: "succeeded" as const, ...times };
+  const as = (n: number, name: string, compile: CompileJob, upload: UploadJob) => ({
+    ...installOf(n, compile, upload),
+    configuration: configurationNamed(name),
+  });
+  const chains = [
+    as(1, "lamp", compileJob({ state: "failed" }), uploadJob({ state: "cancelled" })),
+    as(2, "lamp", compileJob(succeeded), uploadJob(succeeded)),
+    as(3, "fan", compileJob(succeeded), uploadJob({ state: "unknown" })),
+    { ...resetOf(4, cleanJob({ state: "succeeded" })), configuration: configurationNamed("fan") },
+    as(5, "desk", compileJob({ state: "cancelled" }), uploadJob({ state: "cancelled" })),
+    as(6, "shelf", compileJob({ state: "failed" }), uploadJob({ state: "cancelled" })),
+    as(7, "shelf", compileJob(), uploadJob()),
+  ];
+  expect(newestFailed(chains).map(({ id }) => id)).toEqual([chainNumber(3)]);
+  expect(reasonAgainst(chains[1]!, undefined)).toContain("has succeeded: use install");
+  expect(reasonAgainst(chains[2]!, "compile")).toContain("has succeeded: use install");
+  expect(reasonAgainst(chains[2]!, undefined)).toBeUndefined();
+  expect(reasonAgainst(chains[6]!, undefined)).toContain("is still under way");
+});
+
+test("a device is looked for where it was, unless its address follows its name", () => {
+  const at = (host: string) => installOf(1, compileJob(), { ...uploadJob(), spec: { target: targetOf(host) } });
+  const place = { folder: ".", device: undefined };
+  expect(addressAgain(at("lamp.local"), place)).toBeUndefined();
+  expect(addressAgain({ ...at("10.0.0.1") }, place)).toEqual({ host: "10.0.0.1", port: 3232 });
+  expect(addressAgain(at("10.0.0.1"), { ...place, device: { host: "10.0.0.2" } })).toEqual({ host: "10.0.0.2" });
+});
+
+test("a question is answered by one line, and by nothing when the input ends or the question is called off", async () => {
+  const asked = async (answer: (input: PassThrough, off: AbortController) => void) => {
+    const [input, errors, off] = [new PassThrough(), new PassThrough(), new AbortController()];
+    const streams = { input, out: new PassThrough(), errors } as unknown as TerminalOptions;
+    const line = terminalOn({ ...streams, hasColour: false, isDumb: true }).ask("sure? ", off.signal);
+    answer(input, off);
+    return [await line, String(errors.read())];
+  };
+  expect(await asked((input) => input.write("yes\nno\n"))).toEqual(["yes", "sure? "]);
+  expect(await asked((input) => input.end())).toEqual(["", "sure? "]);
+  expect(await asked((_input, off) => off.abort())).toEqual(["", "sure? "]);
 });
 
 test("a failed build shows the tool's lines and the next step; one that never ran has no log to name", () => {

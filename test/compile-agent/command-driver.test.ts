@@ -9,6 +9,7 @@ import type { BuildProgress } from "#compile-agent/output.ts";
 import { Workspace } from "#compile-agent/workspace.ts";
 import { Configuration } from "#protocol/ids.ts";
 import { CommandBuildSpec } from "#protocol/job.ts";
+import { stageLimits } from "#protocol/limits.ts";
 import { makeCommandBundle } from "#toolchain/command-bundle.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
@@ -122,13 +123,23 @@ test("artifacts are regular files inside the folder, each glob at least one, and
 });
 
 test("silence and total time have limits", async () => {
-  const deadlines = { silenceMs: 200, totalMs: 60_000 };
-  expect(await build(["sleep", "600"], ["*"], { deadlines })).toMatchObject({
-    failure: { kind: "deadline", limit: "silence", limitMs: 200, effect: "none" },
+  const compiling = (silenceMs: number, totalMs: number) => ({
+    limits: { ...stageLimits, compiling: { silenceMs, totalMs } },
   });
+  const deadline = { kind: "deadline", stage: "compiling", effect: "none" };
+  expect(await build(["sleep", "600"], ["*"], compiling(200, 60_000))).toMatchObject({
+    failure: { ...deadline, limit: "silence", limitMs: 200 },
+  });
+  const talksThenSilent = ["sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done; exec sleep 600"];
+  const lines: string[] = [];
+  const onLine = (line: string) => lines.push(line);
+  expect(await build(talksThenSilent, ["*"], { ...compiling(400, 60_000), onLine })).toMatchObject({
+    failure: { ...deadline, limit: "silence" },
+  });
+  expect(lines).toEqual(["1", "2", "3", "4", "5"]);
   const chatty = ["sh", "-c", "while :; do echo x; sleep 0.05; done"];
-  expect(await build(chatty, ["*"], { deadlines: { silenceMs: 5_000, totalMs: 300 } })).toMatchObject({
-    failure: { kind: "deadline", limit: "total", limitMs: 300 },
+  expect(await build(chatty, ["*"], compiling(5_000, 300))).toMatchObject({
+    failure: { ...deadline, limit: "total", limitMs: 300 },
   });
 });
 

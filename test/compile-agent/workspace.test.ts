@@ -1,12 +1,17 @@
+import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { chmod, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { escapeName, keepImage, Workspace } from "#compile-agent/workspace.ts";
+import { escapeName, keepImage, type WarmTree, Workspace } from "#compile-agent/workspace.ts";
 import { Configuration } from "#protocol/ids.ts";
 import { digestOf } from "#actor/digest.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
+const fixture = join(import.meta.dirname, "../fixtures/tree-remover.ts");
+/** Runs the command after it without the superuser's rights. */
+const asNobody = 'exec setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"';
 let home: TemporaryFolder;
 let workspace: Workspace;
 const porch = { version: "2026.10.0", configuration: Configuration.parse("porch") };
@@ -77,16 +82,128 @@ test("a build that throws leaves its turn to the next", async () => {
   expect(await workspace.withTree(porch, undefined, async () => "next")).toBe("next");
 });
 
+test("a tree that something still writes into is not given to the next build", async () => {
+  const disk = Promise.withResolvers<void>();
+  await workspace.withTree(porch, undefined, async (tree) => tree.keepFor(disk.promise));
+  let isIn = false;
+  const next = workspace.withTree(porch, undefined, async () => (isIn = true));
+  await workspace.withTree({ ...porch, version: "2026.9.0" }, undefined, async () => undefined);
+  expect(isIn).toBe(false);
+  disk.reject(new RangeError("gone"));
+  expect(await next).toBe(true);
+});
+
+const never = new AbortController().signal;
+const treeFolder = ({ version, configuration }: WarmTree) =>
+  join(home.path, "trees", escapeName(version), escapeName(configuration));
+async function warm(...trees: readonly WarmTree[]): Promise<void> {
+  for (const tree of trees) {
+    await workspace.withTree(tree, undefined, ({ source }) => writeFile(join(source, "object.o"), "warm"));
+  }
+}
+const removedFolders = () => readdir(join(home.path, "removed"));
+
 test("warm trees are known by name after a restart, and a clean removes them all", async () => {
   const odd = { version: "command", configuration: Configuration.parse("größe 1") };
-  for (const key of [porch, { ...porch, version: "2026.9.0" }, odd]) {
-    await workspace.withTree(key, undefined, ({ source }) => writeFile(join(source, "object.o"), "warm"));
-  }
+  await warm(porch, { ...porch, version: "2026.9.0" }, odd);
   const restarted = new Workspace(home.path);
   expect(await restarted.warmTrees()).toHaveLength(3);
   expect(await restarted.warmTrees()).toContainEqual(odd);
-  expect(await restarted.removeTrees(porch.configuration)).toBe(2);
+  expect(await restarted.removeTrees(porch, { signal: never })).toEqual({ trees: 2 });
   expect(await restarted.warmTrees()).toEqual([odd]);
+  expect(await removedFolders()).toEqual([]);
+  expect(await restarted.removeTrees(porch, { signal: never })).toEqual({ trees: 0 });
+});
+
+test("a removal takes every tree out of its place before it deletes one, also a tree without a note", async () => {
+  await warm(porch, { ...porch, version: "2026.9.0" });
+  await rm(join(treeFolder(porch), "tree.json"));
+  const seen: unknown[] = [];
+  const onOut = async () => void seen.push(await workspace.warmTrees(), (await removedFolders()).length);
+  const onGone = () => seen.push("gone");
+  expect(await workspace.removeTrees(porch, { signal: never, onOut, onGone })).toEqual({ trees: 2 });
+  expect(seen).toEqual([[], 2, "gone", "gone"]);
+});
+
+test("a removal of everything takes what builds have left elsewhere, and nothing that is in use", async () => {
+  await warm(porch);
+  const left = new Workspace(home.path);
+  await writeFile(join(await left.resultFolder(), "image"), "of a killed agent");
+  await mkdir(join(home.path, "removed", "half"), { recursive: true });
+  const used = await workspace.resultFolder();
+  const dropped = await workspace.resultFolder();
+  await workspace.dropResult(dropped);
+  expect(await workspace.removeTrees("all", { signal: never })).toEqual({ trees: 1 });
+  expect(await workspace.leftResults()).toEqual([used]);
+  expect(await removedFolders()).toEqual([]);
+  expect(await workspace.warmTrees()).toEqual([]);
+});
+
+test("a removal waits for the build in the tree, and one that is called off leaves it as it is", async () => {
+  const gate = Promise.withResolvers<void>();
+  const isIn = Promise.withResolvers<void>();
+  const build = workspace.withTree(porch, undefined, async ({ source }) => {
+    isIn.resolve();
+    await gate.promise;
+    await writeFile(join(source, "firmware"), "done");
+  });
+  await isIn.promise;
+  const abort = new AbortController();
+  const calledOff = workspace.removeTrees(porch, { signal: abort.signal });
+  const removal = workspace.removeTrees(porch, { signal: never });
+  abort.abort();
+  expect(await calledOff).toBeUndefined();
+  expect(await workspace.warmTrees()).toEqual([porch]);
+  gate.resolve();
+  await build;
+  expect(await removal).toEqual({ trees: 1 });
+});
+
+test("a tree that is half deleted when the agent is killed is no warm tree, and the next start deletes the rest", async () => {
+  await warm(porch, { ...porch, version: "2026.9.0" });
+  const cleaner = spawn(process.execPath, [fixture, home.path, "hold"], { stdio: ["ignore", "pipe", "inherit"] });
+  const exit = once(cleaner, "exit");
+  await once(cleaner.stdout, "data");
+  cleaner.kill("SIGKILL");
+  await exit;
+  const restarted = new Workspace(home.path);
+  expect(await restarted.warmTrees()).toEqual([]);
+  expect(await removedFolders()).toHaveLength(2);
+  expect(await restarted.removeLeftovers()).toBeUndefined();
+  expect(await removedFolders()).toEqual([]);
+});
+
+test("what cannot be deleted is named, is no tree any more, and does not keep the rest", async () => {
+  const others = { version: "command", configuration: Configuration.parse("stairs") };
+  await warm(porch, others);
+  // Files of another user, as builds in containers leave them; who is the superuser here becomes a plain one for it.
+  const foreign = join(treeFolder(porch), "source", "foreign");
+  await mkdir(foreign);
+  await writeFile(join(foreign, "file"), "");
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot) execFileSync("chown", ["-R", "nobody", home.path]);
+  if (isRoot) execFileSync("chown", ["root", foreign]);
+  await chmod(foreign, 0o555);
+  const result = execFileSync("sh", ["-c", isRoot ? asNobody : '"$@"', "-", process.execPath, fixture, home.path], {
+    encoding: "utf8",
+  });
+  await chmod(foreign, 0o755).catch(() => undefined);
+  const [grave] = await removedFolders();
+  await chmod(join(home.path, "removed", grave!, "source", "foreign"), 0o755);
+  expect(JSON.parse(result)).toMatchObject({
+    trees: 1,
+    stuck: { isOut: true, code: "EACCES", path: join(home.path, "removed", grave!) },
+  });
+  expect(await workspace.warmTrees()).toEqual([]);
+});
+
+test("a tree that cannot leave its place stands as it was", async () => {
+  await warm(porch);
+  // On another file system, where no rename leads.
+  await symlink("/proc/self", join(home.path, "removed"));
+  const removal = await workspace.removeTrees(porch, { signal: never });
+  expect(removal).toMatchObject({ trees: 0, stuck: { path: treeFolder(porch), isOut: false } });
+  expect(await workspace.warmTrees()).toEqual([porch]);
 });
 
 test("a kept image is a copy under its own digest; links and folders are none", async () => {

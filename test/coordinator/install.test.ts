@@ -185,7 +185,7 @@ test("what cannot be decoded or does not exist is refused with words", async () 
     code: "chain-incomplete",
     message: expect.stringContaining("device 1"),
   });
-  expect(await raw({ v: 1, kind: "cancel", reference: "nobody" })).toMatchObject({
+  expect(await raw({ v: 1, kind: "cancel", of: { reference: "nobody" } })).toMatchObject({
     kind: "refused",
     code: "not-found",
   });

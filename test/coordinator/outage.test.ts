@@ -1,6 +1,7 @@
 import { expect, test, vi } from "vitest";
 import { silentLog } from "#actor/log.ts";
 import { ChainStore } from "#bus/chain-store.ts";
+import { coordinatorPorts } from "#bus/coordinator-ports.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { request } from "#bus/rpc.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
@@ -10,7 +11,15 @@ import { UnavailableError } from "#protocol/errors.ts";
 import { presenceTtlMs } from "#protocol/limits.ts";
 import { adminSubject, buckets, keySubject } from "#protocol/names.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
-import { buildRequest, built, chainNumber, flashed, installRequest, startAt } from "#test/support/farm-builders.ts";
+import {
+  buildRequest,
+  built,
+  chainNumber,
+  cleaned,
+  flashed,
+  installRequest,
+  startAt,
+} from "#test/support/farm-builders.ts";
 import { ServedFarm } from "#test/support/served-farm.ts";
 
 /** Writes a chain as another coordinator would, which the farm's own one has not seen. */
@@ -122,7 +131,7 @@ test("an agent whose first statement was lost with a failed commit is known all 
 
 test("two coordinators at once never accept twice or lose what was accepted", async () => {
   await using farm = await ServedFarm.start();
-  const second = new Coordinator(await farm.server.connect("second"), farm.clock, silentLog);
+  const second = new Coordinator(coordinatorPorts(await farm.server.connect("second")), farm.clock, silentLog);
   await second.start();
   for (let n = 1; n <= 10; n++) {
     const answer = await vi.waitFor(() => {
@@ -149,6 +158,32 @@ test("a coordinator that starts finds everything: what runs, what was dispatched
   expect(await dispatched.claim()).toMatchObject({ verdict: "go" });
   expect((await builder.next()).dispatch).toMatchObject({ chain: chainNumber(3), attempt: 1 });
   expect(await farm.chain("device 1")).toMatchObject({ compile: { state: "succeeded" }, upload: { state: "queued" } });
+});
+
+test("what somebody else had under way when a coordinator started never lands", async () => {
+  await using farm = await ServedFarm.start();
+  const store = new ChainStore(farm.user);
+  const { lastSequence } = await store.load();
+  await farm.restartCoordinator();
+  const chain = startChain(buildRequest(1), startAt);
+  expect(await store.commit(new Map([[chain.id, chain]]), lastSequence, false)).toMatchObject({ ok: false });
+  expect(await farm.status()).toMatchObject({ live: 0 });
+});
+
+test("a reset that is asked again after its end, because its answer was lost, ends nothing that came later", async () => {
+  await using farm = await ServedFarm.start();
+  const builder = await farm.agent("compile", "builder");
+  await farm.untilKnown("builder");
+  const reset = { v: 1 as const, kind: "reset" as const, id: chainNumber(1) };
+  await farm.ask("accepted", reset);
+  const clean = await builder.next();
+  await clean.claim();
+  await clean.report(cleaned);
+  await farm.untilArchived();
+  await farm.submit(buildRequest(2));
+  await (await builder.next()).claim();
+  expect(await farm.ask("accepted", reset)).toMatchObject({ superseded: [] });
+  expect((await farm.chain("device 2")).compile?.state).toBe("running");
 });
 
 test("a finished chain whose archiving was cut off is archived by the next coordinator", async () => {
@@ -184,7 +219,11 @@ test("stopped before it starts, twice, or while it starts, a coordinator ends st
     (coordinator) => Promise.all([coordinator.start(), farm.user.flush().then(() => coordinator.stop())]),
   ];
   for (const run of order) {
-    const coordinator = new Coordinator(await farm.server.connect("coordinator"), farm.clock, silentLog);
+    const coordinator = new Coordinator(
+      coordinatorPorts(await farm.server.connect("coordinator")),
+      farm.clock,
+      silentLog,
+    );
     await run(coordinator);
     await coordinator.stop();
     await coordinator.finished();

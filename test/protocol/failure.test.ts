@@ -1,5 +1,6 @@
 /** Failures: each has its sentence, its retry class, and its word on what became of the device. */
 import { describe, expect, test } from "vitest";
+import { stageLimits } from "#protocol/limits.ts";
 import { describeFailure, Effect, effectOf, Failure, retryOf, tailOf } from "#protocol/failure.ts";
 
 const address = "10.0.0.7:3232";
@@ -19,7 +20,7 @@ const examples: { readonly [K in Failure["kind"]]: Extract<Failure, { kind: K }>
   "artifact-missing": { kind: "artifact-missing", detail: "no file matches build/*.bin" },
   "artifact-mismatch": { kind: "artifact-mismatch", wanted: "aa11", found: "bb22" },
   "disk-full": { kind: "disk-full", path: "/var/lib/flashyard" },
-  deadline: { kind: "deadline", limit: "silence", limitMs: 600_000, effect: "none" },
+  deadline: { kind: "deadline", stage: "compiling", limit: "silence", limitMs: 600_000, effect: "none" },
   "agent-lost": { kind: "agent-lost", agent: "pi-4", effect: "uncertain" },
   "device-unreachable": { kind: "device-unreachable", address, detail: "connection refused" },
   "upload-interrupted": {
@@ -45,6 +46,15 @@ const examples: { readonly [K in Failure["kind"]]: Extract<Failure, { kind: K }>
   "wrong-device": { kind: "wrong-device", address, wanted: "kitchen", found: "cellar" },
   "not-running": { kind: "not-running", address, wanted: "Oct 14 2026, 10:00:00", found: "Oct 13 2026, 09:00:00" },
   "not-verified": { kind: "not-verified", address, detail: "its API is encrypted", effect: "committed" },
+  "death-unproven": { kind: "death-unproven", job: "01kdvdna04000000.compile", agent: "pi-4", waitedMs: 62_000 },
+  "tree-stuck": {
+    kind: "tree-stuck",
+    path: "/home/build/removed/0a1b",
+    code: "EACCES",
+    detail: "permission denied",
+    isOut: true,
+    trees: 2,
+  },
   "image-unsuitable": { kind: "image-unsuitable", detail: "it has no image for an upload over the air" },
   internal: { kind: "internal", detail: "no such thing" },
 };
@@ -58,7 +68,7 @@ test("a sentence is one line and holds every offending value", () => {
   for (const failure of all) {
     const sentence = describeFailure(failure);
     expect(sentence).not.toMatch(/\n|undefined|\[object|NaN/);
-    const hidden = new Set(["kind", "tail", "effect", "code", "limit", "limitMs", "phase"]);
+    const hidden = new Set(["kind", "tail", "effect", "code", "limit", "limitMs", "phase", "waitedMs", "isOut"]);
     for (const [field, value] of Object.entries(failure)) {
       if (!hidden.has(field)) expect(sentence).toContain(String(value));
     }
@@ -72,6 +82,14 @@ test("every effect and both limits have their own words", () => {
   expect(describeFailure({ kind: "deadline", limit: "total", limitMs: 3_600_000, effect: "partial" })).toBe(
     "not done after 3600 s; the device holds a partial image and needs another flash",
   );
+  expect(describeFailure(examples.deadline)).toBe(
+    "no sign of life for 600 s (stage: compiling); the device was not touched",
+  );
+});
+
+test("a tree that stands as it was is told from one that only waits for its end", () => {
+  expect(describeFailure(examples["tree-stuck"])).toContain("no build uses it any more");
+  expect(describeFailure({ ...examples["tree-stuck"], isOut: false })).toContain("it stands as it was");
 });
 
 describe("whether trying again helps", () => {
@@ -86,6 +104,22 @@ describe("whether trying again helps", () => {
         if (effect !== "none") expect(retryOf({ ...failure, effect } as Failure)).toBe("never");
       }
     }
+  });
+
+  test("is said for every stage whose time is over, and is no where nobody said which", () => {
+    const stages = Object.keys(stageLimits);
+    const deadlineIn = (stage: string) => ({ ...examples.deadline, stage });
+    expect(Object.fromEntries(stages.map((stage) => [stage, retryOf(deadlineIn(stage))]))).toMatchSnapshot();
+    for (const stage of ["a stage of tomorrow", "constructor"]) expect(retryOf(deadlineIn(stage))).toBe("never");
+    const { stage: _stage, ...older } = examples.deadline;
+    expect(retryOf(older)).toBe("never");
+    expect(Failure.parse(older)).toEqual(older);
+  });
+
+  test("depends for a tree that is stuck on whether what is in the way passes", () => {
+    const stuck = (code: string) => retryOf({ ...examples["tree-stuck"], code });
+    expect(["EBUSY", "ENOSPC"].map(stuck)).toEqual(["later", "later"]);
+    expect(["EACCES", "EROFS", "unknown"].map(stuck)).toEqual(["never", "never", "never"]);
   });
 
   test("depends on the effect where the cause is the connection or the agent", () => {

@@ -1,7 +1,17 @@
 /** Identities: what each may look like, and that chain ids sort by the instant of their making. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { AgentId, BootId, ChainId, chainIdFrom, Configuration, Digest, jobRef } from "#protocol/ids.ts";
+import {
+  AgentId,
+  BootId,
+  ChainId,
+  chainIdFrom,
+  Configuration,
+  Digest,
+  everyConfiguration,
+  jobRef,
+  siblingIds,
+} from "#protocol/ids.ts";
 
 const bytes = fc.uint8Array({ minLength: 6, maxLength: 6 });
 const instant = fc.integer({ min: 0, max: 32 ** 10 - 1 });
@@ -43,6 +53,44 @@ describe("a chain id", () => {
   ])("is not %j", (text) => expect(ChainId.safeParse(text).success).toBe(false));
 });
 
+describe("the chains of one request", () => {
+  const anyId = fc.tuple(instant, bytes).map(([at, random]) => chainIdFrom(at, random));
+  const counts = fc.integer({ min: 1, max: 1_024 });
+
+  test("start with its own, are as many as wanted, and are the same when it is repeated", () => {
+    fc.assert(
+      fc.property(anyId, counts, (first, count) => {
+        const ids = siblingIds(first, count);
+        expect(ids[0]).toBe(first);
+        expect(new Set(ids).size).toBe(count);
+        expect(siblingIds(first, count)).toEqual(ids);
+        // A reset that finds fewer agents the second time names the first of the same chains.
+        expect(siblingIds(first, 1)).toEqual(ids.slice(0, 1));
+      }),
+    );
+    expect(siblingIds(ChainId.parse("01m4vvaw00000000"), 0)).toEqual([]);
+  });
+
+  test("are of its instant, and sort in their order", () => {
+    fc.assert(
+      fc.property(anyId, counts, (first, count) => {
+        fc.pre(!first.endsWith("zzz", 13));
+        const ids = siblingIds(first, count);
+        for (const id of ids) expect(id.slice(0, 10)).toBe(first.slice(0, 10));
+        expect(ids.toSorted()).toEqual(ids);
+      }),
+    );
+  });
+
+  test("count on through every digit of the random part, and over its end", () => {
+    const after = (first: string) => siblingIds(ChainId.parse(first), 2)[1];
+    expect(after("01m4vvaw00000000")).toBe("01m4vvaw00000001");
+    expect(after("01m4vvaw0000000z")).toBe("01m4vvaw00000010");
+    expect(after("01m4vvaw00000zzz")).toBe("01m4vvaw00001000");
+    expect(after("01m4vvaw00zzzzzz")).toBe("01m4vvaw00000000");
+  });
+});
+
 describe("an agent id", () => {
   test.each(["pi", "pi-4", "0", "a".repeat(63)])("may be %s", (text) =>
     expect(AgentId.safeParse(text).success).toBe(true),
@@ -54,7 +102,7 @@ describe("an agent id", () => {
 });
 
 describe("a configuration", () => {
-  test.each(["kitchen", "Küche", "my device_2.old", "温室", "1"])("may be %s", (text) =>
+  test.each(["kitchen", "Küche", "my device_2.old", "温室", "1", "*"])("may be %s", (text) =>
     expect(Configuration.safeParse(text).success).toBe(true),
   );
   test.each(["", " kitchen", ".hidden", "../kitchen", "a/b", "a\\b", "a\nb", "a\u0000", "a*", "a>", "x".repeat(121)])(
@@ -65,6 +113,11 @@ describe("a configuration", () => {
       expect(parsed.error?.issues[0]?.message).toMatch(/a configuration is named with/);
     },
   );
+});
+
+test("every configuration is one word that no file can have, and nothing beside it is a pattern", () => {
+  expect(everyConfiguration).toBe("*");
+  for (const text of ["**", "* ", " *", "*.yaml", "a*", ">"]) expect(Configuration.safeParse(text).success).toBe(false);
 });
 
 test("a digest is 64 lower-case hexadecimal digits", () => {

@@ -35,6 +35,7 @@ test("every name is what it is documented to be", () => {
     progressSubject: names.progressSubject(chain, "compile"),
     logSubject: names.logSubject(chain, "compile"),
     adminSubject: names.adminSubject,
+    leaseKey: names.leaseKey,
     presenceKey: names.presenceKey(agent),
     objectName: names.objectName(digestNumber(1)),
   }).toMatchSnapshot();
@@ -76,7 +77,7 @@ describe("a configuration as a key", () => {
   });
 
   test("is the unpadded base64url of its text", () => {
-    for (const text of ["kitchen", "a.b", "Küche 2", "温室", "xx", "xxx"]) {
+    for (const text of ["kitchen", "a.b", "Küche 2", "温室", "xx", "xxx", "*"]) {
       const key = names.configurationKey(configurationNamed(text));
       expect(key).toBe(Buffer.from(text).toString("base64url"));
     }

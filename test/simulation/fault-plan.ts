@@ -12,8 +12,8 @@ import type { SimulatedRandom } from "#test/simulation/simulated-random.ts";
 
 export type Trouble =
   | { readonly kind: "coordinator-crash"; readonly downMs: number }
-  /** Paused, replaced, and then awake again beside its successor for a while. */
-  | { readonly kind: "coordinator-rival"; readonly pauseMs: number; readonly rivalMs: number }
+  /** Paused, perhaps replaced by one that stood by, and then awake again beside it. */
+  | { readonly kind: "coordinator-pause"; readonly ms: number }
   | { readonly kind: "coordinator-cut"; readonly ms: number }
   | { readonly kind: "server-restart"; readonly downMs: number }
   | { readonly kind: "agent-kill"; readonly agent: number; readonly downMs: number; readonly forGood: boolean }
@@ -25,6 +25,8 @@ export type Trouble =
 
 export interface FaultPlan {
   readonly chaosMs: number;
+  /** Coordinators beside the first one. */
+  readonly standbys: number;
   readonly network: NetworkFaults;
   readonly troubles: readonly { readonly at: number; readonly trouble: Trouble }[];
   readonly buildFailureChance: number;
@@ -39,7 +41,7 @@ const cutMsMax = leaseMs + deviceDataTimeoutMs - clockJumpMsMax - 15_000;
 /** @param focus the only kinds of trouble, for tests of one mistake; otherwise chance picks some. */
 export function planFaults(random: SimulatedRandom, focus?: readonly Trouble["kind"][]): FaultPlan {
   const chaosMs = random.between(15_000, 80_000);
-  const kinds = focus ?? troubleKinds.filter(() => random.chance(0.4));
+  const kinds: readonly Trouble["kind"][] = focus ?? troubleKinds.filter(() => random.chance(0.4));
   const troubles =
     kinds.length === 0
       ? []
@@ -49,6 +51,7 @@ export function planFaults(random: SimulatedRandom, focus?: readonly Trouble["ki
         }));
   return {
     chaosMs,
+    standbys: random.chance(kinds.includes("coordinator-pause") ? 0.7 : 0.1) ? 1 : 0,
     network: {
       lossChance: random.pick([0, 0, 0.02, 0.1]),
       repeatChance: random.pick([0, 0.05, 0.2]),
@@ -64,7 +67,7 @@ export function planFaults(random: SimulatedRandom, focus?: readonly Trouble["ki
 
 const troubleKinds = [
   "coordinator-crash",
-  "coordinator-rival",
+  "coordinator-pause",
   "coordinator-cut",
   "server-restart",
   "agent-kill",
@@ -80,8 +83,8 @@ function makeTrouble(random: SimulatedRandom, kind: Trouble["kind"]): Trouble {
   switch (kind) {
     case "coordinator-crash":
       return { kind, downMs: random.pick([50, 2_000, 25_000]) };
-    case "coordinator-rival":
-      return { kind, pauseMs: random.between(100, 10_000), rivalMs: random.between(1_000, 10_000) };
+    case "coordinator-pause":
+      return { kind, ms: random.pick([random.between(100, 4_000), random.between(4_000, 20_000)]) };
     case "coordinator-cut":
       return { kind, ms: random.between(100, 15_000) };
     case "server-restart":

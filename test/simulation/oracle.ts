@@ -5,11 +5,13 @@
  * 2. No two sessions overlap at a device.
  * 3. Nothing is flashed after its cancel was answered, or after it was answered as superseded.
  * 4. Only the artifact of a build that the records call succeeded is flashed.
- * 5. What was answered as accepted is in the live records or in the history from then on.
+ * 5. What was answered as accepted is in the live records or in the history from then on. A request of several chains is there
+ *    whole or not at all.
  * 6. A job that succeeded, failed or was cancelled did so in truth: the device holds the image, or never took it.
  * 7. A terminal job never changes, no step of a committed job is outside the table, and the farm keeps its invariants.
  * 8. A job ends with the result of its own attempt, and an attempt runs once.
  * 9. When the faults stop, every chain ends.
+ * 10. A coordinator that is killed, paused or cut off beside one that stands by is replaced within 10 s.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { AdminAnswer } from "#protocol/admin.ts";
@@ -17,7 +19,7 @@ import { type Chain, isFinished, jobOf, jobsOf } from "#protocol/chain.ts";
 import { type ChainId, type JobName, jobRef } from "#protocol/ids.ts";
 import { isTerminal, type Job, nextStates, type UploadJob } from "#protocol/job.ts";
 import type { JobResult } from "#protocol/job.ts";
-import { deviceKey } from "#coordinator/core/conflicts.ts";
+import { deviceKeys } from "#coordinator/core/conflicts.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { checkFarm } from "#coordinator/core/invariants.ts";
@@ -26,7 +28,7 @@ import type { AttemptName, Watcher } from "#test/simulation/simulated-world.ts";
 
 export interface OracleOptions {
   readonly record: (id: ChainId) => Chain | undefined;
-  readonly history: ReadonlyMap<ChainId, Chain>;
+  readonly history: ReadonlyMap<string, Chain>;
   readonly devices: () => readonly SimulatedDevice[];
   readonly trace: (line: string) => void;
   /** False in tests that want a fault to be seen at the devices and not at the records. */
@@ -39,6 +41,7 @@ export class Oracle implements Watcher {
   readonly accepted = new Set<ChainId>();
   readonly #options: OracleOptions;
   #mayBeOverbooked = false;
+  readonly #together = new Map<ChainId, readonly ChainId[]>();
   readonly #stoppedUploads = new Set<ChainId>();
   readonly #results = new Map<string, JobResult>();
   readonly #begun = new Set<string>();
@@ -68,9 +71,10 @@ export class Oracle implements Watcher {
         if (this.#find(id) === undefined) this.#violate(5, `${id} was accepted and is not in the records`);
       }
     }
-    if (answer.kind === "cancelling" && answer.jobs.length > 0 && !answer.tooLate.includes("upload")) {
-      this.#options.trace(`cancel of ${answer.chain} answered: ${answer.jobs.join(", ")}`);
-      this.#stoppedUploads.add(answer.chain);
+    for (const { chain, jobs, tooLate } of answer.kind === "cancelling" ? answer.chains : []) {
+      if (jobs.length === 0 || tooLate.includes("upload")) continue;
+      this.#options.trace(`cancel of ${chain} answered: ${jobs.join(", ")}`);
+      this.#stoppedUploads.add(chain);
     }
   }
 
@@ -127,8 +131,36 @@ export class Oracle implements Watcher {
     }
   }
 
+  died(coordinator: string, error: unknown): void {
+    this.#violate(7, `${coordinator} died of ${String(error)}`);
+  }
+
+  /** Nobody has taken over in time. */
+  missed(sentence: string): void {
+    this.#violate(10, sentence);
+  }
+
+  /** At the end of a run. */
+  finish(): void {
+    for (const id of this.accepted)
+      if (this.#find(id) === undefined) this.#violate(5, `${id} was accepted and is lost`);
+  }
+
+  /** A user asks for these chains with one request. */
+  asked(chains: readonly ChainId[]): void {
+    for (const id of chains) this.#together.set(id, chains);
+  }
+
+  /** One write has landed. */
+  landed(ids: Iterable<ChainId>): void {
+    for (const id of ids) {
+      const missing = this.#together.get(id)?.filter((other) => this.#find(other) === undefined) ?? [];
+      if (missing.length > 0) this.#violate(5, `${id} was written without ${missing.join(", ")} of the same request`);
+    }
+  }
+
   /** After the faults have stopped and time enough has gone by. */
-  finish(openRequests: number, live: readonly ChainId[]): void {
+  finishCalm(openRequests: number, live: readonly ChainId[]): void {
     if (openRequests > 0) this.#violate(9, `${openRequests} requests were never answered`);
     for (const id of live) {
       const record = this.#options.record(id);
@@ -138,8 +170,6 @@ export class Oracle implements Watcher {
           : jobsOf(record).map((job) => `${job.name} is ${job.state} at ${job.assigned?.agent ?? "nobody"}`);
       this.#violate(9, `${id} never ended: ${states.join(", ")}`);
     }
-    for (const id of this.accepted)
-      if (this.#find(id) === undefined) this.#violate(5, `${id} was accepted and is lost`);
   }
 
   #checkStep(id: ChainId, before: Job | undefined, after: Job): void {
@@ -165,7 +195,7 @@ export class Oracle implements Watcher {
   }
 
   #checkTruth(chain: Chain, job: UploadJob): void {
-    const device = this.#options.devices().find(({ host }) => deviceKey(job.spec.target).startsWith(`${host}:`));
+    const device = this.#options.devices().find(({ host }) => deviceKeys(job.spec.target)[0]?.startsWith(`${host}:`));
     const build = manifestOf(chain)?.esphome?.buildTimeStr;
     if (device === undefined) return;
     const sessions = device.sessions.filter((session) => session.chain === chain.id);

@@ -5,25 +5,21 @@
  * 1. Every start is a new boot; nothing of the old process goes on.
  * 2. What was on the disk before a kill is there after it.
  */
-import { LaneWorker, type Delivery, type JobHandler, type LaneSource, type Link } from "#actor/lane-worker.ts";
+import { LaneWorker, type JobHandler, type Link } from "#actor/lane-worker.ts";
 import { silentLog } from "#actor/log.ts";
 import type { ResultSpool, SpooledResult } from "#actor/result-spool.ts";
-import type { Announcement } from "#protocol/agent.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { AgentId, type BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
-import type { Ask, AskAnswer, Dispatch, StopOrder } from "#protocol/messages.ts";
+import type { AskAnswer } from "#protocol/messages.ts";
+import { askSubject } from "#protocol/names.ts";
+import { simulatedLane } from "#test/simulation/simulated-lane.ts";
 import { SimulatedProcess } from "#test/simulation/simulated-process.ts";
 import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
 
 /** As in `bus/farm-client.ts`. */
 const askTimeoutMs = 2_000;
 const pingTimeoutMs = 1_000;
-
-/** The coordinator as an agent reaches it; whoever is active at the moment a message arrives. */
-export interface CoordinatorPort {
-  ask(agent: string, ask: Ask, answer: (body: AskAnswer) => void): void;
-}
 
 export interface SimulatedAgentOptions {
   readonly name: string;
@@ -32,9 +28,6 @@ export interface SimulatedAgentOptions {
   /** How far this machine's wall clock is from the true time. */
   readonly skewMs: number;
   readonly makeHandler: (process: SimulatedProcess) => JobHandler;
-  readonly coordinator: () => CoordinatorPort | undefined;
-  /** Everybody who listens to the statements of agents. */
-  readonly hear: (announcement: Announcement) => void;
 }
 
 export class SimulatedAgent {
@@ -47,7 +40,6 @@ export class SimulatedAgent {
   readonly #disk = new Map<string, SpooledResult>();
   #process: SimulatedProcess | undefined;
   #worker: LaneWorker | undefined;
-  #onStop: ((order: StopOrder) => void) | undefined;
   #boots = 0;
 
   constructor(world: SimulatedWorld, options: SimulatedAgentOptions) {
@@ -81,7 +73,7 @@ export class SimulatedAgent {
         pid: this.#boots,
         ...(lane === "compile" ? { compile: anyCompile } : {}),
       },
-      source: this.#source(process, slots),
+      source: simulatedLane(this.#world, process, slots),
       link: this.#link(process),
       handler: makeHandler(process),
       spool: this.#spool(process),
@@ -89,12 +81,11 @@ export class SimulatedAgent {
       log: silentLog,
     });
     this.#worker = worker;
-    void worker.start();
+    process.deliver(() => void worker.start());
   }
 
   kill(): void {
     if (this.isRunning) this.#world.trace(`${this.name} is killed`);
-    this.#onStop = undefined;
     this.#process?.kill();
   }
 
@@ -107,78 +98,35 @@ export class SimulatedAgent {
     const process = this.#process;
     if (process?.isAlive !== true) return;
     this.#world.trace(`${this.name} is shut down`);
+    this.#world.time.stir();
     await this.#worker?.stop();
     if (process === this.#process) this.kill();
   }
 
-  /** A stop order on its way to whatever process runs when it arrives. */
-  order(order: StopOrder): void {
-    this.#world.network.send("coordinator", this.name, () => this.#process?.deliver(() => this.#onStop?.(order)));
-  }
-
-  #source(process: SimulatedProcess, slots: number): LaneSource {
-    const { server } = this.#world;
-    const waiting: Delivery[] = [];
-    let wake: (() => void) | undefined;
-    return {
-      async *pull(signal) {
-        signal.addEventListener("abort", () => wake?.());
-        server.consume(process.name, slots, (dispatch: Dispatch, done) => {
-          process.deliver(() => {
-            waiting.push({ dispatch, done });
-            wake?.();
-          });
-        });
-        while (!signal.aborted) {
-          const next = waiting.shift();
-          if (next !== undefined) yield next;
-          else
-            await new Promise<void>((resolve) => {
-              wake = resolve;
-            });
-        }
-      },
-      onStop: (handle) => {
-        this.#onStop = handle;
-        return {
-          stop: () => {
-            this.#onStop = undefined;
-          },
-        };
-      },
-    };
-  }
-
   #link(process: SimulatedProcess): Link {
     const { network, server } = this.#world;
-    const { name, coordinator, hear } = this.#options;
+    const { name } = this.#options;
+    const subject = askSubject(AgentId.parse(name));
     return {
       ask: (ask) =>
         new Promise((resolve, reject) => {
           const cancel = process.after(askTimeoutMs, () =>
             reject(new UnavailableError("no-answer", `${ask.kind} was not answered`)),
           );
-          network.send(name, "coordinator", () =>
-            coordinator()?.ask(name, ask, (body) =>
-              network.send("coordinator", name, () =>
-                process.deliver(() => {
-                  cancel();
-                  resolve(body);
-                }),
-              ),
-            ),
-          );
+          const answered = (body: unknown) =>
+            process.deliver(() => {
+              cancel();
+              resolve(body as AskAnswer);
+            });
+          server.subjects.ask("asks", { from: name, subject, message: ask, answered });
         }),
       // In the order of the agent's statements, across its boots: the server stores them before the next boot can speak.
       announce: (announcement) => {
-        network.sendInOrder(`presence ${name}`, name, "server", () => {
-          server.state(announcement);
-          network.sendInOrder(`watch ${name}`, "server", "coordinator", () => hear(announcement));
-        });
+        network.sendInOrder(`presence ${name}`, name, "server", () => server.state(announcement));
       },
       ping: () =>
         new Promise((resolve, reject) => {
-          if (!network.isCut(name)) process.after(1, () => resolve(undefined));
+          if (!network.isCut(name)) resolve(undefined);
           else
             process.after(pingTimeoutMs, () => reject(new UnavailableError("no-answer", "the server does not answer")));
         }),

@@ -34,11 +34,19 @@ export class SimulatedProcess {
     return this.#isAlive;
   }
 
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
   /** Runs now, when the process goes on, or never. */
   deliver(run: () => void): void {
     if (!this.#isAlive) return;
-    if (this.#isPaused) this.#waiting.push(run);
-    else run();
+    if (this.#isPaused) {
+      this.#waiting.push(run);
+      return;
+    }
+    this.#time.stir();
+    run();
   }
 
   after(ms: number, run: () => void): Cancel {

@@ -2,7 +2,8 @@
  * Simulated time: a queue of happenings, and a clock that jumps from one to the next.
  *
  * 1. Happenings run in order of their instants; those of one instant in the order in which they were planned.
- * 2. Before the next one runs, every promise that the last one settled has been followed to its end.
+ * 2. Before the next one runs, every promise that the last one settled has been followed to its end. Only processes have promises:
+ *    a happening that has stirred none is followed by the next one at once.
  */
 
 interface Happening {
@@ -26,6 +27,7 @@ export class SimulatedTime {
   /** ms since the start of the simulation; the true time that no process sees. */
   now = 0;
   readonly #heap: Happening[] = [];
+  #isStirred = true;
   #order = 0;
 
   after(ms: number, run: () => void): Cancel {
@@ -35,6 +37,11 @@ export class SimulatedTime {
     return () => {
       happening.run = undefined;
     };
+  }
+
+  /** Called whenever a process runs. */
+  stir(): void {
+    this.#isStirred = true;
   }
 
   /** Runs until `isOver` or the instant; afterwards `now` is that of the last happening. */
@@ -51,6 +58,8 @@ export class SimulatedTime {
       if (next.run === undefined) continue;
       this.now = next.at;
       next.run();
+      if (!this.#isStirred) continue;
+      this.#isStirred = false;
       await settled();
     }
   }

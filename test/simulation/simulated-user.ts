@@ -1,21 +1,15 @@
 /** Somebody who asks for chains and cancels them, and repeats each request until it is answered. */
-import type { AdminAnswer, ChainRequest } from "#protocol/admin.ts";
-import type { ChainId, JobName } from "#protocol/ids.ts";
+import type { AdminAnswer, AdminRequest, ChainRequest } from "#protocol/admin.ts";
+import { type ChainId, type Configuration, type JobName, jobRef } from "#protocol/ids.ts";
+import { adminSubject } from "#protocol/names.ts";
 import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
-
-export interface AdminPort {
-  submit(chains: readonly ChainRequest[], answer: (body: AdminAnswer) => void): void;
-  cancel(chain: ChainId, jobs: readonly JobName[] | undefined, answer: (body: AdminAnswer) => void): void;
-}
 
 export class SimulatedUser {
   readonly #world: SimulatedWorld;
-  readonly #coordinator: () => AdminPort | undefined;
   #open = 0;
 
-  constructor(world: SimulatedWorld, coordinator: () => AdminPort | undefined) {
+  constructor(world: SimulatedWorld) {
     this.#world = world;
-    this.#coordinator = coordinator;
   }
 
   /** Requests that have not been answered. */
@@ -27,32 +21,41 @@ export class SimulatedUser {
     this.#world.trace(
       `submit ${chains.map(({ id, kind, configuration }) => `${id} (${kind} ${configuration})`).join(", ")}`,
     );
-    this.#askUntilAnswered((port, answer) => port.submit(chains, answer));
+    const ids = chains.map(({ id }) => id);
+    this.#world.watcher.asked(ids);
+    this.#askUntilAnswered({ v: 1, kind: "submit", chains: [...chains] }, ids);
   }
 
-  cancel(chain: ChainId, jobs?: readonly JobName[]): void {
-    this.#world.trace(`cancel ${chain} ${jobs?.join(" ") ?? ""}`);
-    this.#askUntilAnswered((port, answer) => port.cancel(chain, jobs, answer));
+  /** @param job left out: the whole chain */
+  cancel(chain: ChainId, job?: JobName): void {
+    const reference = job === undefined ? chain : jobRef(chain, job);
+    this.#world.trace(`cancel ${reference}`);
+    this.#askUntilAnswered({ v: 1, kind: "cancel", of: { reference } }, [chain]);
   }
 
-  #askUntilAnswered(ask: (port: AdminPort, answer: (body: AdminAnswer) => void) => void): void {
-    const { network, time, random } = this.#world;
+  /** Takes the build trees of a configuration away; of all of them when it is left out. */
+  clean(id: ChainId, configuration?: Configuration): void {
+    this.#world.trace(configuration === undefined ? `reset ${id}` : `clean ${id} (${configuration})`);
+    this.#askUntilAnswered(
+      configuration === undefined ? { v: 1, kind: "reset", id } : { v: 1, kind: "clean", id, configuration },
+      [],
+    );
+  }
+
+  #askUntilAnswered(message: AdminRequest, chains: readonly ChainId[]): void {
+    const { server, time, random, watcher, trace } = this.#world;
     let isAnswered = false;
     this.#open += 1;
+    const answered = (body: unknown) => {
+      if (isAnswered) return;
+      isAnswered = true;
+      this.#open -= 1;
+      trace(`the user hears ${(body as AdminAnswer).kind}`);
+    };
+    const given = (body: unknown) => watcher.answered(body as AdminAnswer, chains);
     const attempt = () => {
       if (isAnswered) return;
-      network.send("user", "coordinator", () => {
-        const port = this.#coordinator();
-        if (port === undefined) return;
-        ask(port, (body) => {
-          network.send("coordinator", "user", () => {
-            if (isAnswered) return;
-            isAnswered = true;
-            this.#open -= 1;
-            this.#world.trace(`the user hears ${body.kind}`);
-          });
-        });
-      });
+      server.subjects.ask("admin", { from: "user", subject: adminSubject, message, given, answered });
       time.after(random.between(1_000, 10_000), attempt);
     };
     attempt();

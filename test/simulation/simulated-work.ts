@@ -35,9 +35,14 @@ const failed = (failure: Failure): JobResult => ({ kind: "failed", failure });
 export function makeWork(options: WorkOptions, process: SimulatedProcess): JobHandler {
   return async (dispatch: Dispatch, attempt: Attempt) => {
     options.world.watcher.began(process.name, dispatch);
-    return dispatch.job === "compile"
-      ? await compile(options, process, dispatch, attempt)
-      : await upload(options, process, dispatch, attempt);
+    switch (dispatch.job) {
+      case "compile":
+        return compile(options, process, dispatch, attempt);
+      case "upload":
+        return upload(options, process, dispatch, attempt);
+      case "clean":
+        return clean(options, process, attempt);
+    }
   };
 }
 
@@ -74,6 +79,15 @@ async function compile(
     esphome: { name: configuration, configHash: "1", buildTime: 1, buildTimeStr: build, esphomeVersion: "2026.10.0" },
   };
   return { kind: "built", manifest, buildMs: durationMs };
+}
+
+async function clean(
+  { world: { random } }: WorkOptions,
+  process: SimulatedProcess,
+  { signal }: Attempt,
+): Promise<JobResult> {
+  const isThrough = await process.clock.pause(random.between(10, 3_000), signal);
+  return isThrough ? { kind: "cleaned", trees: 1 } : stopped;
 }
 
 const anyDigest = Digest.parse("0".repeat(64));

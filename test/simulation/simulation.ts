@@ -1,13 +1,11 @@
 /** One simulated farm from its seed to its verdict. */
-import type { ChainRequest } from "#protocol/admin.ts";
-import { type Chain, jobsOf } from "#protocol/chain.ts";
-import { type ChainId, chainIdFrom, Configuration, Digest } from "#protocol/ids.ts";
-import { OtaTarget } from "#protocol/job.ts";
+import { jobsOf } from "#protocol/chain.ts";
 import { transitionAll } from "#coordinator/core/transition.ts";
 import { type FaultPlan, planFaults, type Trouble } from "#test/simulation/fault-plan.ts";
 import { Oracle } from "#test/simulation/oracle.ts";
 import { SimulatedAgent } from "#test/simulation/simulated-agent.ts";
-import { SimulatedCoordinator } from "#test/simulation/simulated-coordinator.ts";
+import { type CoordinatorFault, SimulatedCoordinator } from "#test/simulation/simulated-coordinator.ts";
+import { SimulatedDemand } from "#test/simulation/simulated-demand.ts";
 import { SimulatedDevice } from "#test/simulation/simulated-device.ts";
 import { faultlessNetwork, SimulatedNetwork } from "#test/simulation/simulated-network.ts";
 import { SimulatedRandom } from "#test/simulation/simulated-random.ts";
@@ -15,12 +13,21 @@ import { SimulatedServer } from "#test/simulation/simulated-server.ts";
 import { SimulatedTime } from "#test/simulation/simulated-time.ts";
 import { SimulatedUser } from "#test/simulation/simulated-user.ts";
 import { makeWork } from "#test/simulation/simulated-work.ts";
-import type { Decide, ShellFaults, SimulatedWorld } from "#test/simulation/simulated-world.ts";
+import type { Decide, SimulatedWorld } from "#test/simulation/simulated-world.ts";
+import { TakeoverWatch } from "#test/simulation/takeover-watch.ts";
+
+/**
+ * `safety`: the faults never stop, and whatever happens is judged. `liveness`: they stop, and every chain must end; the steps on
+ * the way there are not judged. `both`: everything is judged, and the faults stop.
+ */
+export type Mode = "safety" | "liveness" | "both";
 
 export interface SimulationOptions {
+  /** `both` when left out. */
+  readonly mode?: Mode;
   /** Stands in for the core's `transitionAll`; for planted faults. */
   readonly decide?: Decide;
-  readonly shellFaults?: ShellFaults;
+  readonly plantFault?: () => CoordinatorFault;
   /** The only kinds of trouble, for mistakes that show in few situations. */
   readonly focus?: readonly Trouble["kind"][];
   /** False: only the devices, the answers and the ends of chains are judged. */
@@ -37,6 +44,8 @@ export interface Verdict {
   readonly sessions: number;
   /** Attempts that only asked the device, because an earlier one may have flashed it. */
   readonly probes: number;
+  /** Troubles of a leading coordinator after which a standby had to lead. */
+  readonly takeovers: number;
   /** How many jobs ended how, as `upload succeeded`. */
   readonly ends: ReadonlyMap<string, number>;
 }
@@ -44,6 +53,8 @@ export interface Verdict {
 const startWallMs = Date.UTC(2026, 0, 1);
 /** Long enough for a chain of lost flashes, each with its wait of 135 s; whoever needs longer never ends. */
 const calmMsMax = 30 * 60_000;
+/** Without a calm: so long that lost flashes are still asked about among faults. */
+const afterChaosMs = 170_000;
 
 export async function simulate(seed: number, options: SimulationOptions = {}): Promise<Verdict> {
   return new Simulation(seed, options).run();
@@ -51,6 +62,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
 
 class Simulation {
   readonly #seed: number;
+  readonly #mode: Mode;
   readonly #random: SimulatedRandom;
   readonly #time = new SimulatedTime();
   readonly #network: SimulatedNetwork;
@@ -60,34 +72,35 @@ class Simulation {
   readonly #plan: FaultPlan;
   readonly #devices: readonly SimulatedDevice[];
   readonly #agents: readonly SimulatedAgent[];
+  readonly #coordinators: readonly SimulatedCoordinator[];
+  readonly #takeovers: TakeoverWatch;
   readonly #user: SimulatedUser;
+  readonly #demand: SimulatedDemand;
   readonly #trace: string[] = [];
-  readonly #options: SimulationOptions;
-  #coordinator: SimulatedCoordinator | undefined;
-  readonly #rivals = new Set<SimulatedCoordinator>();
   #wallOffsetMs = 0;
-  #requests = 0;
   #buildFailureChance: number;
 
   constructor(seed: number, options: SimulationOptions) {
     this.#seed = seed;
-    this.#options = options;
+    this.#mode = options.mode ?? "both";
     this.#random = new SimulatedRandom(seed);
     const random = this.#random;
     const time = this.#time;
     this.#network = new SimulatedNetwork(time, random);
-    this.#server = new SimulatedServer(time, this.#network, (id, before, after) => {
-      this.#oracle.written(id, before, after);
-      this.#reactTo(before, after);
+    this.#server = new SimulatedServer(time, this.#network, {
+      written: (id, before, after) => {
+        this.#oracle.written(id, before, after);
+        this.#demand.reactTo(before, after);
+      },
+      landed: (ids) => this.#oracle.landed(ids),
     });
-    this.#server.keepsMarkers = options.shellFaults?.forgetsHistory !== true;
     const trace = (line: string) => void this.#trace.push(`${String(time.now).padStart(7)} ${line}`);
     this.#oracle = new Oracle({
       record: (id) => this.#server.record(id),
       history: this.#server.history,
       devices: () => this.#devices,
       trace,
-      checksRecords: options.checksRecords ?? true,
+      checksRecords: this.#mode !== "liveness" && (options.checksRecords ?? true),
     });
     this.#world = {
       time,
@@ -102,23 +115,35 @@ class Simulation {
     this.#buildFailureChance = this.#plan.buildFailureChance;
     this.#devices = this.#makeDevices();
     this.#agents = this.#makeAgents();
-    this.#user = new SimulatedUser(this.#world, () => this.#coordinator);
+    const fault = options.plantFault?.() ?? {};
+    this.#coordinators = Array.from(
+      { length: 1 + this.#plan.standbys },
+      (_, index) =>
+        new SimulatedCoordinator(this.#world, `coordinator-${index}`, options.decide ?? transitionAll, fault),
+    );
+    this.#takeovers = new TakeoverWatch(time, this.#coordinators, (sentence) => this.#oracle.missed(sentence));
+    this.#user = new SimulatedUser(this.#world);
+    const hosts = this.#devices.map(({ host }) => host);
+    this.#demand = new SimulatedDemand(this.#world, this.#user, this.#plan, hosts);
   }
 
   async run(): Promise<Verdict> {
     this.#network.faults = this.#plan.network;
-    this.#startCoordinator();
+    for (const coordinator of this.#coordinators) coordinator.start();
     for (const agent of this.#agents) agent.start();
     for (const { at, trouble } of this.#plan.troubles) this.#time.after(at, () => this.#make(trouble));
-    this.#planRequests();
+    this.#demand.start();
     const isBroken = () => this.#oracle.violations.length > 0;
     await this.#time.run(this.#plan.chaosMs, isBroken);
+    const isCalm = this.#mode !== "safety";
     if (!isBroken()) {
-      this.#calmDown();
-      const isDone = () => this.#user.openRequests === 0 && this.#server.ids().length === 0;
-      await this.#time.run(this.#time.now + calmMsMax, () => isBroken() || isDone());
+      if (isCalm) this.#calmDown();
+      const untilMs = this.#time.now + (isCalm ? calmMsMax : afterChaosMs);
+      const isDone = () => this.#user.openRequests === 0 && this.#server.isEmpty;
+      await this.#time.run(untilMs, () => isBroken() || isDone());
     }
-    if (!isBroken()) this.#oracle.finish(this.#user.openRequests, this.#server.ids());
+    if (!isBroken()) this.#oracle.finish();
+    if (!isBroken() && isCalm) this.#oracle.finishCalm(this.#user.openRequests, this.#server.ids());
     return this.#verdict();
   }
 
@@ -134,6 +159,7 @@ class Simulation {
       chains: this.#oracle.accepted.size,
       sessions: this.#devices.reduce((sum, { sessions }) => sum + sessions.length, 0),
       probes: jobs.filter((job) => job.lane === "upload" && job.mode === "probe").length,
+      takeovers: this.#takeovers.judged,
       ends,
     };
   }
@@ -174,113 +200,21 @@ class Simulation {
           slots: random.between(1, 2),
           skewMs: random.pick([0, 0, -5_000, 60_000]),
           makeHandler: (process) => makeWork(work, process),
-          coordinator: () => this.#coordinator,
-          hear: (announcement) => {
-            for (const listener of [this.#coordinator, ...this.#rivals]) listener?.hear(announcement);
-          },
         }),
     );
-  }
-
-  #startCoordinator(): void {
-    this.#world.trace("the coordinator starts");
-    const decide = this.#options.decide ?? transitionAll;
-    this.#coordinator = new SimulatedCoordinator(
-      this.#world,
-      decide,
-      this.#options.shellFaults ?? {},
-      (agent, order) => {
-        this.#agents.find(({ name }) => name === agent)?.order(order);
-      },
-    );
-  }
-
-  /** Requests and cancels over the first part of the run; several configurations may share a device. */
-  #planRequests(): void {
-    const random = this.#random;
-    const configurations = this.#devices.length + random.between(0, 1);
-    const asked: ChainId[] = [];
-    for (let count = random.pick([2, 5, 10]); count > 0; count -= 1) {
-      this.#time.after(random.between(0, this.#plan.chaosMs), () => {
-        const size = Math.min(random.pick([1, 1, 1, 2, 3]), configurations);
-        const first = random.between(0, configurations - 1);
-        const chains = Array.from({ length: size }, (_, index) => this.#makeRequest((first + index) % configurations));
-        asked.push(...chains.map(({ id }) => id));
-        this.#user.submit(chains);
-        for (const { id } of chains) {
-          if (random.chance(0.25)) this.#time.after(random.between(0, 20_000), () => this.#cancel(id));
-        }
-      });
-    }
-  }
-
-  /** Some users cancel or ask anew in the very moment in which an upload starts, when it is hardest to be right. */
-  #reactTo(before: Chain | undefined, after: Chain | undefined): void {
-    const random = this.#random;
-    const hasStarted = after?.upload?.state === "running" && before?.upload?.state !== "running";
-    if (!hasStarted || this.#time.now > this.#plan.chaosMs || !random.chance(this.#plan.meddlingChance)) return;
-    const { id, configuration } = after;
-    const isCancel = random.chance(0.6);
-    this.#time.after(random.between(0, 3_000), () => {
-      if (isCancel) this.#cancel(id);
-      else this.#user.submit([this.#makeRequest(Number(configuration.split(" ")[1]))]);
-    });
-  }
-
-  #cancel(id: ChainId): void {
-    const jobs = this.#random.pick([undefined, undefined, ["upload" as const], ["compile" as const]]);
-    this.#user.cancel(id, jobs);
-  }
-
-  #makeRequest(configuration: number): ChainRequest {
-    const random = this.#random;
-    this.#requests += 1;
-    const id = chainIdFrom(startWallMs + this.#requests, new Uint8Array(6));
-    const kind = random.pick(["install", "install", "install", "build", "upload"] as const);
-    const host = this.#devices[configuration % this.#devices.length]!.host;
-    const common = { id, kind, configuration: Configuration.parse(`configuration ${configuration}`) };
-    const bundle = Digest.parse("1".repeat(64));
-    const build = { driver: "esphome" as const, version: "2026.10.0", bundle, entry: "device.yaml" };
-    const target = OtaTarget.parse({ kind: "ota", host, port: 3232, name: host });
-    const esphome = {
-      name: host,
-      configHash: "1",
-      buildTime: 1,
-      buildTimeStr: `given for ${id}`,
-      esphomeVersion: "2026.10.0",
-    };
-    const manifest = {
-      v: 1 as const,
-      tool: { name: "esphome", version: "2026.10.0" },
-      platform: "esp32",
-      images: [{ role: "ota" as const, name: "firmware.ota.bin", digest: bundle, bytes: 1_000 }],
-      esphome,
-    };
-    if (kind === "build") return { ...common, build };
-    return kind === "install" ? { ...common, build, upload: { target } } : { ...common, upload: { target, manifest } };
   }
 
   #make(trouble: Trouble): void {
     this.#world.trace(`trouble: ${JSON.stringify(trouble)}`);
     switch (trouble.kind) {
       case "coordinator-crash":
-        this.#coordinator?.process.kill();
-        this.#coordinator = undefined;
-        this.#time.after(trouble.downMs, () => this.#reviveCoordinator());
-        return;
-      case "coordinator-rival":
-        return this.#replaceCoordinator(trouble.pauseMs, trouble.rivalMs);
+        return this.#killLeader(trouble.downMs);
+      case "coordinator-pause":
+        return this.#troubleLeader((leader) => leader.pause(trouble.ms));
       case "coordinator-cut":
-        this.#network.cut("coordinator", trouble.ms);
-        this.#time.after(trouble.ms + 1, () => this.#coordinator?.reconnected());
-        return;
+        return this.#troubleLeader((leader) => leader.cut(trouble.ms));
       case "server-restart":
-        this.#server.restart();
-        for (const end of ["coordinator", "user", ...this.#agents.map(({ name }) => name)]) {
-          this.#network.cut(end, trouble.downMs + this.#random.between(0, 500));
-        }
-        this.#time.after(trouble.downMs + 501, () => this.#coordinator?.reconnected());
-        return;
+        return this.#restartServer(trouble.downMs);
       case "agent-kill":
         return this.#killAgent(this.#agentNumber(trouble.agent), trouble.downMs, trouble.forGood);
       case "agent-shutdown":
@@ -297,6 +231,31 @@ class Simulation {
     }
   }
 
+  /** Whoever leads; one that still could, where nobody does. */
+  #troubleLeader(make: (leader: SimulatedCoordinator) => void): void {
+    const running = this.#coordinators.filter(({ isRunning }) => isRunning);
+    const leader = running.find(({ isLeading, isAble }) => isLeading && isAble) ?? running[0];
+    if (leader === undefined) return;
+    const { lossChance, slowChance } = this.#plan.network;
+    if (lossChance === 0 && slowChance === 0) this.#takeovers.lead(leader);
+    make(leader);
+  }
+
+  #killLeader(downMs: number): void {
+    this.#troubleLeader((leader) => {
+      leader.kill();
+      this.#time.after(downMs, () => leader.start());
+    });
+  }
+
+  #restartServer(downMs: number): void {
+    this.#takeovers.disturb();
+    this.#server.restart();
+    const cutMs = () => downMs + this.#random.between(0, 500);
+    for (const end of ["user", ...this.#agents.map(({ name }) => name)]) this.#network.cut(end, cutMs());
+    for (const coordinator of this.#coordinators) coordinator.cut(cutMs());
+  }
+
   #killAgent(agent: SimulatedAgent, downMs: number, forGood: boolean): void {
     agent.kill();
     const others = this.#agents.filter((other) => other.lane === agent.lane && !other.isGoneForGood && other !== agent);
@@ -304,19 +263,6 @@ class Simulation {
     const isMissed = agent.lane === "compile" && this.#plan.buildFailureChance > 0;
     if (forGood && others.length > 0 && !isMissed) agent.isGoneForGood = true;
     this.#time.after(downMs, () => agent.start());
-  }
-
-  /** Asks go to the successor alone; statements of agents are heard by both. */
-  #replaceCoordinator(pauseMs: number, rivalMs: number): void {
-    const old = this.#coordinator;
-    if (old === undefined) return;
-    old.process.pauseFor(pauseMs);
-    this.#rivals.add(old);
-    this.#time.after(pauseMs + rivalMs, () => {
-      old.process.kill();
-      this.#rivals.delete(old);
-    });
-    this.#startCoordinator();
   }
 
   async #restartPolitely(agent: SimulatedAgent, downMs: number): Promise<void> {
@@ -328,16 +274,12 @@ class Simulation {
     return this.#agents[n % this.#agents.length]!;
   }
 
-  #reviveCoordinator(): void {
-    if (this.#coordinator === undefined) this.#startCoordinator();
-  }
-
   /** The faults stop. What is down comes back by the plan that it already has; what was broken is repaired. */
   #calmDown(): void {
     this.#world.trace("the faults stop");
     this.#network.faults = faultlessNetwork;
     this.#buildFailureChance = 0;
-    this.#reviveCoordinator();
+    for (const coordinator of this.#coordinators) coordinator.start();
   }
 }
 

@@ -1,38 +1,34 @@
 /**
  * A farm for the command line: a real nats-server, the real coordinator as a process, and agents of this process, made of the
- * real lane worker, whose builds do what the first word of their command says: `succeed`, `fail`, `hang`.
+ * real lane worker, whose work is `cli-farm-work.ts`.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { poll, systemClock } from "#actor/clock.ts";
-import { type Attempt, type JobHandler, LaneWorker } from "#actor/lane-worker.ts";
+import { LaneWorker } from "#actor/lane-worker.ts";
 import { silentLog } from "#actor/log.ts";
 import { memorySpool } from "#actor/result-spool.ts";
 import { plainEnvironment } from "#actor/subprocess.ts";
-import type { ArtifactManifest } from "#protocol/artifact.ts";
+import type { Chain } from "#protocol/chain.ts";
 import { AgentId, BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
-import type { JobResult } from "#protocol/job.ts";
-import type { Dispatch } from "#protocol/messages.ts";
-import { objectStores } from "#protocol/names.ts";
 import { farmVersion } from "#protocol/version.ts";
+import { jsonLine } from "#cli/clean-text.ts";
+import { invoke } from "#cli/invocation.ts";
+import type { Session } from "#cli/session.ts";
 import type { Connection } from "#bus/connection.ts";
 import { askAdmin, askCoordinator } from "#bus/farm-client.ts";
-import { JobLogWriter, publishProgress } from "#bus/job-log.ts";
 import { laneSource } from "#bus/lanes.ts";
-import { digestOf } from "#actor/digest.ts";
-import { ObjectStore } from "#bus/object-store.ts";
 import { announce } from "#bus/presence.ts";
+import { FarmWork } from "#test/support/cli-farm-work.ts";
 import { type TestServer, testServer } from "#test/support/nats-server.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 const root = join(import.meta.dirname, "../..");
 const waitMsMax = 10_000;
-
-/** What a build named `succeed` leaves behind. */
-export const image = Buffer.from("the image");
 
 /** A command line that runs. */
 export class RunningCli {
@@ -65,9 +61,14 @@ export class RunningCli {
 
   /** The standard output as one JSON object a line. */
   json(): readonly Record<string, unknown>[] {
-    const lines = this.out.split("\n").filter((line) => line !== "");
-    return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    return jsonLines(this.out);
   }
+}
+
+/** What `--json` has printed, an object a line. */
+export function jsonLines(out: string): readonly Record<string, unknown>[] {
+  const lines = out.split("\n").filter((line) => line !== "");
+  return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
 /** Runs to the end without a farm, or with one at `url`. */
@@ -84,16 +85,17 @@ export class CliFarm implements AsyncDisposable {
   readonly server: TestServer;
   readonly home: TemporaryFolder;
   readonly connection: Connection;
-  /** Lets flashes end that were begun. */
-  readonly flashes = Promise.withResolvers<void>();
+  readonly work: FarmWork;
   readonly #workers: LaneWorker[] = [];
   readonly #clis: RunningCli[] = [];
   #coordinator: ChildProcess;
+  #builder: LaneWorker | undefined;
 
   constructor(server: TestServer, home: TemporaryFolder, connection: Connection) {
     this.server = server;
     this.home = home;
     this.connection = connection;
+    this.work = new FarmWork(connection);
     this.#coordinator = this.#startCoordinator();
   }
 
@@ -101,8 +103,8 @@ export class CliFarm implements AsyncDisposable {
     const [server, home] = await Promise.all([testServer(), temporaryFolder()]);
     const farm = new CliFarm(server, home, await server.connect());
     await farm.#answers();
-    await farm.#work("build-1", "compile", 4, (dispatch, attempt) => farm.#build(dispatch, attempt));
-    await farm.#work("flash-1", "upload", 1, (_dispatch, attempt) => farm.#flash(attempt));
+    await farm.#startAgent("build-1", "compile", 4);
+    await farm.#startAgent("flash-1", "upload", 1);
     await farm.#sees(2);
     return farm;
   }
@@ -113,6 +115,58 @@ export class CliFarm implements AsyncDisposable {
 
   run(...args: readonly string[]): Promise<RunningCli> {
     return runCli(args, this.environment);
+  }
+
+  /** Makes ESPHome 2026.10.0 of `test/fixtures/fake-esphome.ts` ready for the command lines. */
+  async fakeEsphome(): Promise<void> {
+    const folder = join(this.home.path, "cache", "esphome", "2026.10.0");
+    const bin = join(folder, "env-fake", "bin");
+    await mkdir(bin, { recursive: true });
+    const fixture = join(root, "test/fixtures/fake-esphome.ts");
+    const script = `#!/bin/sh\nexec "${process.execPath}" "${fixture}" "$@"\n`;
+    await writeFile(join(bin, "esphome"), script, { mode: 0o755 });
+    await writeFile(join(bin, "python"), "", { mode: 0o755 });
+    await writeFile(join(folder, "ready.json"), JSON.stringify({ v: 1, folder: "env-fake", python: "3.13.0" }));
+  }
+
+  /** The newest chain of a reference. */
+  async chain(reference: string): Promise<Chain> {
+    const answer = await askAdmin(this.connection, { v: 1, kind: "resolve", reference });
+    if (answer.kind !== "resolved") throw new Error(`${reference}: ${JSON.stringify(answer)}`);
+    return answer.chain;
+  }
+
+  /** Runs a command line to its end inside this process, which takes a tenth of the time. Nobody can be asked. */
+  async within(
+    ...argv: readonly string[]
+  ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
+    const [out, err]: [string[], string[]] = [[], []];
+    const session: Session = {
+      serverUrl: this.server.url,
+      isServerNamed: true,
+      environment: {},
+      cacheFolder: join(this.home.path, "cache"),
+      terminal: {
+        line: (text) => void out.push(`${text}\n`),
+        note: (text) => void err.push(`${text}\n`),
+        json: (value) => void out.push(`${jsonLine(value)}\n`),
+        draw: () => undefined,
+        isLive: false,
+        canAsk: false,
+        ask: () => Promise.resolve(""),
+        size: () => ({ columns: 80, rows: 24 }),
+        paint: (_colour, text) => text,
+      },
+      clock: systemClock,
+      interrupted: new AbortController().signal,
+    };
+    const code = await invoke({
+      argv,
+      makeSession: () => Promise.resolve(session),
+      interrupted: session.interrupted,
+      say: (text) => err.push(`flashyard: ${text}\n`),
+    });
+    return { code, out: out.join(""), err: err.join("") };
   }
 
   spawn(...args: readonly string[]): RunningCli {
@@ -129,7 +183,7 @@ export class CliFarm implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.flashes.resolve();
+    this.work.flashes.resolve();
     for (const cli of this.#clis) if (cli.child.exitCode === null) cli.child.kill("SIGKILL");
     await Promise.all(this.#workers.map((worker) => worker.stop()));
     const ended = once(this.#coordinator, "exit");
@@ -163,7 +217,7 @@ export class CliFarm implements AsyncDisposable {
     if (seen === undefined) throw new Error("the coordinator does not see the agents");
   }
 
-  async #work(name: string, lane: Lane, slots: number, handler: JobHandler): Promise<void> {
+  async #startAgent(name: string, lane: Lane, slots: number): Promise<void> {
     const agent = AgentId.parse(name);
     const boot = BootId.parse(randomBytes(8).toString("hex"));
     const worker = new LaneWorker({
@@ -174,48 +228,22 @@ export class CliFarm implements AsyncDisposable {
         announce: (statement) => announce(this.connection, statement),
         ping: () => this.connection.rtt(),
       },
-      handler,
+      handler: async (dispatch, attempt) => {
+        const result = await this.work.run(dispatch, attempt);
+        this.#announceTrees();
+        return result;
+      },
       spool: memorySpool(),
       clock: systemClock,
       log: silentLog,
     });
     this.#workers.push(worker);
+    if (lane === "compile") this.#builder = worker;
     await worker.start();
+    this.#announceTrees();
   }
 
-  async #build({ chain, ...dispatch }: Dispatch, attempt: Attempt): Promise<JobResult> {
-    if (dispatch.job !== "compile" || dispatch.spec.driver !== "command") throw new Error("not a command");
-    const log = new JobLogWriter(this.connection, chain, "compile");
-    const [word, ...rest] = dispatch.spec.argv;
-    for (const line of [`${word ?? ""} begins`, ...rest]) log.line(line);
-    publishProgress(this.connection, chain, "compile", { v: 1, phase: "compiling", percent: 40 });
-    if (word === "hang" && !attempt.signal.aborted) await once(attempt.signal, "abort");
-    log.line(`${word ?? ""} ends`);
-    await log.close();
-    if (word === "hang") return { kind: "stopped" };
-    if (word === "fail") {
-      const tail = ["src/main.c:3:1: error: expected ';'", "make: *** [all] Error 1\u001b[31m"];
-      return { kind: "failed", failure: { kind: "compiler-exit", exitCode: 2, tail } };
-    }
-    await new ObjectStore(this.connection, objectStores.artifacts).put(digestOf(image), image);
-    const manifest: ArtifactManifest = {
-      v: 1,
-      tool: { name: "succeed", version: "unknown" },
-      platform: dispatch.spec.platform,
-      images: [{ role: "other", name: "firmware.bin", digest: digestOf(image), bytes: image.length }],
-    };
-    return { kind: "built", manifest, buildMs: 5 };
-  }
-
-  async #flash(attempt: Attempt): Promise<JobResult> {
-    if ((await attempt.claimFlash()) !== "go") return { kind: "stopped" };
-    await this.flashes.promise;
-    const report = {
-      name: "lamp",
-      mac: "AA:BB:CC:DD:EE:FF",
-      compilationTime: "2026-11-25 12:00:00 +0000",
-      esphomeVersion: "2026.10.0",
-    };
-    return { kind: "flashed", level: "running", wrote: true, flashMs: 5, report };
+  #announceTrees(): void {
+    this.#builder?.setCapabilities({ compile: this.work.capabilities() });
   }
 }

@@ -10,7 +10,7 @@ import { type ChainId, JobName } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import type { JobResult } from "#protocol/job.ts";
 import { isInHand } from "#coordinator/core/in-hand.ts";
-import type { FarmEvent } from "#coordinator/core/events.ts";
+import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import {
   agentNamed,
@@ -18,10 +18,13 @@ import {
   buildRequest,
   built,
   chainNumber,
+  cleaned,
+  configurationNamed,
   failedWith,
   failures,
   flashed,
   installRequest,
+  renameRequest,
   startAt,
   statementOf,
   uploadRequest,
@@ -30,6 +33,9 @@ import {
 const kinds = [
   "submit",
   "cancel",
+  "clean",
+  "reset",
+  "resolve",
   "claim",
   "flash-claim",
   "report",
@@ -52,7 +58,18 @@ export interface Happening {
 
 export const happening: fc.Arbitrary<Happening> = fc.record({
   // What agents say comes more often than what users ask, or no chain would live long enough to flash.
-  kind: fc.constantFrom(...kinds, "claim", "claim", "claim", "flash-claim", "flash-claim", "report", "report", "time"),
+  kind: fc.constantFrom(
+    ...kinds,
+    "submit",
+    "claim",
+    "claim",
+    "claim",
+    "flash-claim",
+    "flash-claim",
+    "report",
+    "report",
+    "time",
+  ),
   pick: fc.nat(100),
   other: fc.nat(100),
   isNonsense: fc.integer({ min: 0, max: 5 }).map((n) => n === 0),
@@ -97,14 +114,27 @@ export class FarmStory {
     switch (kind) {
       case "submit":
         return { kind: "chains-submitted", chains: this.#requests(pick, other, isNonsense), answerTo };
-      case "cancel": {
-        const jobs = [undefined, ["upload" as const], ["compile" as const]][other % 3];
+      case "cancel":
+        return { kind: "cancel-asked", of: this.#cancelTarget(farm, pick, other), answerTo };
+      case "clean":
         return {
-          kind: "cancel-asked",
-          chain: this.#anyChain(farm, pick),
-          ...(jobs === undefined ? {} : { jobs }),
+          kind: "clean-asked",
+          id: this.#cleanId(isNonsense),
+          configuration: this.#configuration(other),
           answerTo,
         };
+      case "reset":
+        // Mostly something smaller: a farm that is reset all the time does nothing else.
+        return pick % 3 === 0
+          ? { kind: "reset-asked", id: this.#cleanId(isNonsense), answerTo }
+          : { kind: "clean-asked", id: this.#cleanId(isNonsense), configuration: this.#configuration(other), answerTo };
+      case "resolve": {
+        const unknown = [...farm.chains.values()].filter((chain) => chain.upload?.state === "unknown");
+        const chain = isNonsense
+          ? farm.chains.get(this.#anyChain(farm, pick))
+          : unknown[pick % Math.max(1, unknown.length)];
+        if (chain === undefined) return { kind: "time-passed" };
+        return { kind: "unknown-resolved", chain, isRunning: other % 2 === 0, answerTo };
       }
       case "claim":
         return { kind: "job-claimed", ...this.#from(farm, pick, other, isNonsense), answerTo };
@@ -112,7 +142,7 @@ export class FarmStory {
         return { kind: "flash-claimed", ...this.#from(farm, pick, other, isNonsense), answerTo };
       case "report": {
         const from = this.#from(farm, pick, other, isNonsense);
-        const success = from.job === "compile" ? built() : flashed;
+        const success = { compile: built(), upload: flashed, clean: cleaned }[from.job];
         return {
           kind: "job-reported",
           result: other % 2 === 0 ? success : results[pick % results.length]!,
@@ -134,6 +164,24 @@ export class FarmStory {
     }
   }
 
+  #cancelTarget(farm: Farm, pick: number, other: number): CancelTarget {
+    const jobs = [undefined, ["upload" as const], ["compile" as const]][other % 3];
+    const some = jobs === undefined ? {} : { jobs };
+    if (pick % 11 === 0) return { kind: "all" };
+    if (pick % 3 === 0) return { kind: "configuration", configuration: this.#configuration(other), ...some };
+    return { kind: "chain", chain: this.#anyChain(farm, pick), ...some };
+  }
+
+  #configuration(other: number) {
+    return configurationNamed(configurations[other % configurations.length]!);
+  }
+
+  /** As nonsense the one before, which is a request that is repeated. */
+  #cleanId(isRepeated: boolean): ChainId {
+    if (!isRepeated || this.#submitted === 0) this.#submitted += 1;
+    return chainNumber(this.#submitted);
+  }
+
   #bootOf(name: string): number {
     return this.#boots.get(name) ?? 1;
   }
@@ -146,8 +194,13 @@ export class FarmStory {
       if (!isRepeated) this.#submitted += 1;
       const number = isRepeated ? (other % this.#submitted) + 1 : this.#submitted;
       const which = (other + index) % configurations.length;
-      const options = { configuration: configurations[which]!, host: hosts[which]! };
-      const make = [installRequest, installRequest, buildRequest, uploadRequest][(pick + index) % 4]!;
+      const options = {
+        configuration: configurations[which]!,
+        host: hosts[which]!,
+        // Of a rename only.
+        renamed: configurations[(which + 1 + (pick % 2)) % configurations.length]!,
+      };
+      const make = [installRequest, installRequest, buildRequest, uploadRequest, renameRequest][(pick + index) % 5]!;
       const request = make(number, options);
       return isNonsense && other % 5 === 1 ? { ...request, kind: "upload" } : request;
     });
@@ -201,6 +254,7 @@ export class FarmStory {
       // A service that is being shut down takes nothing more.
       slots: isNonsense && other % 4 === 0 ? 0 : agent.slots,
       idleSince: this.at - other,
+      warm: configurations.filter((_, index) => (other >> index) % 2 === 0),
       holding,
       makesEnvironments: true,
     });

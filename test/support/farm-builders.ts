@@ -70,6 +70,12 @@ export function buildRequest(n: number, options: RequestOptions = {}): ChainRequ
   return { id: chainNumber(n), kind: "build", configuration, build: buildSpec(options.version) };
 }
 
+/** Gives the device of `renamed` (by default `old n`) the name of the configuration. */
+export function renameRequest(n: number, options: RequestOptions & { readonly renamed?: string } = {}): ChainRequest {
+  const renamedFrom = configurationNamed(options.renamed ?? `old ${n}`);
+  return { ...installRequest(n, options), kind: "rename", renamedFrom };
+}
+
 /** Flashes an artifact that is there already. */
 export function uploadRequest(n: number, options: RequestOptions = {}): ChainRequest {
   const configuration = options.configuration ?? `device ${n}`;
@@ -135,6 +141,7 @@ export const built = (build = "build"): JobResult => ({
   buildMs: 1_000,
 });
 export const flashed: JobResult = { kind: "flashed", level: "running", wrote: true, flashMs: 1_000 };
+export const cleaned: JobResult = { kind: "cleaned", trees: 1 };
 export const failedWith = (failure: Failure): JobResult => ({ kind: "failed", failure });
 
 /** One failure of every way in which the farm reacts to it. */

@@ -13,6 +13,8 @@ export interface Transcript {
   /** Bytes of the image on the wire, as announced and as passed on. */
   announcedBytes: number;
   dataBytes: number;
+  /** MD5 that the client announced before the first byte: of the image, or of its bytes on the wire when they are gzip. */
+  announcedMd5?: string;
   /** SHA-256 of the whole image, unpacked; absent until all of it was seen. */
   imageDigest?: string;
   /** The device's last acknowledgement, `45`. */
@@ -106,7 +108,7 @@ export class OtaTranscript {
     if (deflates) yield { from: "client", count: 4 };
     if ((yield* this.#answer()) !== 0x42) return;
     this.stage = "checksum";
-    yield { from: "client", count: 32 };
+    seen.announcedMd5 = (yield { from: "client", count: 32 }).toString("latin1");
     if ((yield* this.#answer()) !== 0x43) return;
     this.stage = "data";
 

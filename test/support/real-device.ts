@@ -16,7 +16,7 @@ import type { DeviceReport, OtaTarget } from "#protocol/job.ts";
 import { askDevice } from "#upload-agent/native-api.ts";
 import { type HostDevice, startHostDevice } from "#demo/host-device.ts";
 import { findEsphome } from "#test/support/host-firmware.ts";
-import { flashSessions, readRecord, type SessionRecord } from "#test/support/recording-proxy.ts";
+import { flashSessions, type Plan, readRecord, type SessionRecord } from "#test/support/recording-proxy.ts";
 
 const root = join(import.meta.dirname, "../..");
 
@@ -185,6 +185,11 @@ export class RealDevice implements AsyncDisposable {
     this.#proxy.stdin?.write(`bytes-per-second ${bytesPerSecond ?? 1e9}\n`);
   }
 
+  /** What the proxy does to sessions from now on. */
+  plan(plan: Plan): void {
+    this.#proxy.stdin?.write(`plan ${JSON.stringify(plan)}\n`);
+  }
+
   /** It answers nothing until `thaw`. */
   freeze(): void {
     process.kill(this.pid, "SIGSTOP");
@@ -196,9 +201,12 @@ export class RealDevice implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.thaw();
-    const ended = once(this.#proxy, "exit");
-    this.#proxy.kill("SIGTERM");
-    await ended;
+    // Ctrl-C reaches the proxy as well.
+    if (this.#proxy.exitCode === null && this.#proxy.signalCode === null) {
+      const ended = once(this.#proxy, "exit");
+      this.#proxy.kill("SIGTERM");
+      await ended;
+    }
     await this.#host.stop();
   }
 }

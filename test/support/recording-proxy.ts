@@ -4,8 +4,8 @@
  *
  * In a process of its own (agents are killed around it):
  * `node test/support/recording-proxy.ts --listen PORT --to PORT --record FILE [--bytes-per-second N]`
- * prints `listening PORT` when it is ready, and takes the commands `cut`, `freeze`, `thaw` and `bytes-per-second N` as
- * lines on its input. Each line of the record is a session as it then stood; the last line of a session counts.
+ * prints `listening PORT` when it is ready, and takes the commands `cut`, `freeze`, `thaw`, `bytes-per-second N` and
+ * `plan JSON` as lines on its input. Each line of the record is a session as it then stood; the last line of a session counts.
  */
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { once } from "node:events";
@@ -19,6 +19,10 @@ export interface SessionRecord extends Transcript {
   readonly id: number;
   readonly openedAt: number;
   closedAt?: number;
+  /** When the first byte of an image was passed on (ms since 1970, as all instants here). */
+  dataAt?: number;
+  /** When the device's side was over; a client that stands still can keep the session open for longer. */
+  deviceClosedAt?: number;
   /** Bytes that were passed on, of either side. */
   clientBytes: number;
   deviceBytes: number;
@@ -120,6 +124,10 @@ export class RecordingProxy implements AsyncDisposable {
         socket.on("error", () => this.#break([client, device]));
         socket.on("close", () => {
           this.#sockets.delete(socket);
+          if (socket === device) {
+            record.deviceClosedAt = Date.now();
+            this.#write(record);
+          }
           resolve();
         });
       });
@@ -176,6 +184,7 @@ export class RecordingProxy implements AsyncDisposable {
     const isSpoiled = side === "client" && spoilChecksum === true && transcript.stage === "checksum";
     transcript.pass(side, slice);
     record[side === "client" ? "clientBytes" : "deviceBytes"] += slice.length;
+    if (record.dataBytes > 0) record.dataAt ??= Date.now();
     if (milestones(record) === before) this.#notify();
     else this.#write(record);
     if (side === "device" && cutAfterLastByte === true && transcript.isImageComplete) return false;
@@ -250,6 +259,7 @@ async function main(): Promise<void> {
     else if (command === "freeze") proxy.freeze();
     else if (command === "thaw") proxy.thaw();
     else if (command === "bytes-per-second") proxy.bytesPerSecond = Number(value);
+    else if (command === "plan") proxy.plan = JSON.parse(value ?? "{}") as Plan;
   }
 }
 

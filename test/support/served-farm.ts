@@ -2,14 +2,15 @@
 import { silentLog } from "#actor/log.ts";
 import type { Connection } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
+import { coordinatorPorts } from "#bus/coordinator-ports.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
-import type { AdminAnswer, AdminRequest, ChainRequest } from "#protocol/admin.ts";
+import type { AdminAnswer, AdminRequest, CancelVerdict, ChainRequest } from "#protocol/admin.ts";
 import { type Chain, jobOf } from "#protocol/chain.ts";
 import { UnavailableError } from "#protocol/errors.ts";
-import type { JobName } from "#protocol/ids.ts";
+import type { ChainId, JobName } from "#protocol/ids.ts";
 import type { JobState, Lane } from "#protocol/job.ts";
 import { vi } from "vitest";
-import type { StatementOptions } from "#test/support/farm-builders.ts";
+import { chainNumber, configurationNamed, type StatementOptions } from "#test/support/farm-builders.ts";
 import { type JumpingClock, jumpingClock } from "#test/support/jumping-clock.ts";
 import { testServer, type TestServer } from "#test/support/nats-server.ts";
 import { ScriptedAgent } from "#test/support/scripted-agent.ts";
@@ -29,7 +30,7 @@ export class ServedFarm implements AsyncDisposable {
   private constructor(server: TestServer, user: Connection, own: Connection) {
     this.server = server;
     this.user = user;
-    this.#coordinator = new Coordinator(own, this.clock, silentLog);
+    this.#coordinator = new Coordinator(coordinatorPorts(own), this.clock, silentLog);
   }
 
   static async start(): Promise<ServedFarm> {
@@ -52,7 +53,11 @@ export class ServedFarm implements AsyncDisposable {
   /** The coordinator's process is replaced by a new one. */
   async restartCoordinator(): Promise<void> {
     await this.stopCoordinator();
-    this.#coordinator = new Coordinator(await this.server.connect("next coordinator"), this.clock, silentLog);
+    this.#coordinator = new Coordinator(
+      coordinatorPorts(await this.server.connect("next coordinator")),
+      this.clock,
+      silentLog,
+    );
     await this.#coordinator.start();
   }
 
@@ -67,8 +72,26 @@ export class ServedFarm implements AsyncDisposable {
     return this.ask("accepted", { v: 1, kind: "submit", chains: [...chains] });
   }
 
-  async cancel(reference: string): Promise<AnswerOf<"cancelling">> {
-    return this.ask("cancelling", { v: 1, kind: "cancel", reference });
+  /** The verdict on the newest chain that the reference means; one without jobs when none is live. */
+  async cancel(reference: string): Promise<Pick<CancelVerdict, "jobs" | "tooLate">> {
+    const { chains } = await this.ask("cancelling", { v: 1, kind: "cancel", of: { reference } });
+    return chains.at(-1) ?? { jobs: [], tooLate: [] };
+  }
+
+  async clean(n: number, configuration: string): Promise<AnswerOf<"accepted">> {
+    const id = chainNumber(n);
+    return this.ask("accepted", { v: 1, kind: "clean", id, configuration: configurationNamed(configuration) });
+  }
+
+  async reset(n: number): Promise<AnswerOf<"accepted">> {
+    return this.ask("accepted", { v: 1, kind: "reset", id: chainNumber(n) });
+  }
+
+  /** Ids of the finished chains, newest first. */
+  async history(configuration?: string, isFailed = false): Promise<readonly ChainId[]> {
+    const of = configuration === undefined ? {} : { configuration: configurationNamed(configuration) };
+    const { ended } = await this.ask("chains", { v: 1, kind: "history", isFailed, limit: 100, ...of });
+    return ended.map(({ id }) => id);
   }
 
   async status(): Promise<AnswerOf<"status">> {

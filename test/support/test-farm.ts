@@ -2,7 +2,7 @@
  * A farm in the hands of a test: feeds events to the real transition, keeps the newest farm and every effect, and checks the
  * invariants after each step. Reads like the story that a rule tells.
  */
-import type { AdminAnswer, ChainRequest } from "#protocol/admin.ts";
+import type { AdminAnswer, CancelVerdict, ChainRequest } from "#protocol/admin.ts";
 import type { Announcement } from "#protocol/agent.ts";
 import type { Chain } from "#protocol/chain.ts";
 import type { BootId, ChainId, JobName } from "#protocol/ids.ts";
@@ -19,6 +19,7 @@ import {
   bootNumber,
   built,
   chainNumber,
+  configurationNamed,
   jobIn,
   startAt,
   type StatementOptions,
@@ -61,9 +62,40 @@ export class TestFarm {
     return this.#answer() as AdminAnswer;
   }
 
-  cancel(n: number, ...jobs: readonly JobName[]): AdminAnswer {
-    const named = jobs.length === 0 ? {} : { jobs };
-    this.send({ kind: "cancel-asked", chain: chainNumber(n), ...named, answerTo: this.#next() });
+  /** The verdict on the chain; one without jobs when there was nothing to cancel. */
+  cancel(n: number, ...jobs: readonly JobName[]): Pick<CancelVerdict, "jobs" | "tooLate"> {
+    const of = { kind: "chain" as const, chain: chainNumber(n), ...(jobs.length === 0 ? {} : { jobs }) };
+    this.send({ kind: "cancel-asked", of, answerTo: this.#next() });
+    const answer = this.#answer() as Extract<AdminAnswer, { kind: "cancelling" }>;
+    const { jobs: cancelled = [], tooLate = [] } = answer.chains[0] ?? {};
+    return { jobs: cancelled, tooLate };
+  }
+
+  cancelConfiguration(name: string): AdminAnswer {
+    const of = { kind: "configuration" as const, configuration: configurationNamed(name) };
+    this.send({ kind: "cancel-asked", of, answerTo: this.#next() });
+    return this.#answer() as AdminAnswer;
+  }
+
+  cancelAll(): AdminAnswer {
+    this.send({ kind: "cancel-asked", of: { kind: "all" }, answerTo: this.#next() });
+    return this.#answer() as AdminAnswer;
+  }
+
+  clean(n: number, name: string): AdminAnswer {
+    const configuration = configurationNamed(name);
+    this.send({ kind: "clean-asked", id: chainNumber(n), configuration, answerTo: this.#next() });
+    return this.#answer() as AdminAnswer;
+  }
+
+  reset(n: number): AdminAnswer {
+    this.send({ kind: "reset-asked", id: chainNumber(n), answerTo: this.#next() });
+    return this.#answer() as AdminAnswer;
+  }
+
+  /** A person says what an unknown upload has left, of a record that may be in the history already. */
+  resolve(chain: Chain, isRunning: boolean): AdminAnswer {
+    this.send({ kind: "unknown-resolved", chain, isRunning, answerTo: this.#next() });
     return this.#answer() as AdminAnswer;
   }
 
@@ -114,8 +146,8 @@ export class TestFarm {
 
   /** `compile state, upload state` of a chain, as far as it has them. */
   states(n: number): string {
-    const { compile, upload } = this.chain(n);
-    return [compile?.state, upload?.state].filter((state) => state !== undefined).join(", ");
+    const { clean, compile, upload } = this.chain(n);
+    return [clean?.state, compile?.state, upload?.state].filter((state) => state !== undefined).join(", ");
   }
 
   /** Effects of one kind in the newest step. */

@@ -100,6 +100,20 @@ test("calling it off ends pip and its children, and leaves nothing", async () =>
   expect(await environments().ensure(version)).toMatchObject({ ok: true });
 });
 
+test("a pip that falls silent, or never comes to an end, is ended with its children, and another machine may do better", async () => {
+  const started = join(home.path, "started");
+  await setPip(`echo $$ > ${started}; echo Collecting esphome; sleep 600 & wait`);
+  const deadline = { kind: "deadline", stage: "environment", effect: "none" };
+  const silent = await environments().ensure(version, { limit: { silenceMs: 500, totalMs: 60_000 } });
+  expect(silent).toMatchObject({ failure: { ...deadline, limit: "silence", limitMs: 500 } });
+  expect(isGroupAlive(Number(await readFile(started, "utf8")))).toBe(false);
+  expect(await leftFolders()).toEqual([]);
+  await setPip("while :; do echo Collecting more; sleep 0.05; done");
+  const endless = await environments().ensure(version, { limit: { silenceMs: 5_000, totalMs: 1_000 } });
+  expect(endless).toMatchObject({ failure: { ...deadline, limit: "total", limitMs: 1_000 } });
+  expect(await leftFolders()).toEqual([]);
+});
+
 test("pip's refusals become failures that say what to do", async () => {
   const says = (text: string) => setPip(`echo "${text}" >&2; exit 1`);
   await says(

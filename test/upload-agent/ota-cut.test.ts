@@ -134,7 +134,13 @@ describe("the deadline of a flash", () => {
   it("has no effect on a device that never answered", async () => {
     await using device = await SimulatedDevice.start({ build: oldBuild, fault: { at: "greeting", act: "silence" } });
     const { result } = await flash(targetOf(device), { deadlineMs: 200 });
-    expect(failureIn(result)).toEqual({ kind: "deadline", limit: "total", limitMs: 200, effect: "none" });
+    expect(failureIn(result)).toEqual({
+      kind: "deadline",
+      stage: "flashing",
+      limit: "total",
+      limitMs: 200,
+      effect: "none",
+    });
   });
 
   it("ends a transfer that crawls, and leaves the effect open", async () => {
@@ -142,7 +148,13 @@ describe("the deadline of a flash", () => {
     await using proxy = await RecordingProxy.start({ to: device.otaPort, bytesPerSecond: 20_000 });
     const { result } = await flash(targetOf(device, { port: proxy.port }), { deadlineMs: 800 });
     await device.settled();
-    expect(failureIn(result)).toEqual({ kind: "deadline", limit: "total", limitMs: 800, effect: "uncertain" });
+    expect(failureIn(result)).toEqual({
+      kind: "deadline",
+      stage: "flashing",
+      limit: "total",
+      limitMs: 800,
+      effect: "uncertain",
+    });
     expect(device.build).toEqual(oldBuild);
   });
 
@@ -150,7 +162,13 @@ describe("the deadline of a flash", () => {
     const fault = { at: "committed", act: "silence", commits: true } as const;
     await using device = await SimulatedDevice.start({ build: oldBuild, fault });
     const { result } = await flash(targetOf(device), { deadlineMs: 500 });
-    expect(failureIn(result)).toEqual({ kind: "deadline", limit: "total", limitMs: 500, effect: "uncertain" });
+    expect(failureIn(result)).toEqual({
+      kind: "deadline",
+      stage: "flashing",
+      limit: "total",
+      limitMs: 500,
+      effect: "uncertain",
+    });
   });
 
   it("may be longer than any timer", async () => {

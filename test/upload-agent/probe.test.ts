@@ -4,13 +4,15 @@ import { systemClock } from "#actor/clock.ts";
 import type { EsphomeBuild } from "#protocol/artifact.ts";
 import type { DeviceReport, OtaTarget } from "#protocol/job.ts";
 import { SimulatedDevice } from "#test/fixtures/ota-device.ts";
-import { SimulatedApi } from "#test/fixtures/native-api.ts";
+import { type ApiMode, SimulatedApi } from "#test/fixtures/native-api.ts";
 import { buildAt, expectedOf, flash, newBuild, oldBuild, targetOf } from "#test/support/simulated-flash.ts";
-import { probe, waitUntilRunning } from "#upload-agent/probe.ts";
+import { probe, probeAfter, probeBefore, waitUntilRunning } from "#upload-agent/probe.ts";
 
 const mac = "02:00:00:AB:CD:EF";
 const running = (build = newBuild, over: Partial<DeviceReport> = {}): DeviceReport => ({ ...build, mac, ...over });
 const never = new AbortController().signal;
+const lightBuild = buildAt(2, "light");
+const renamed = { name: "light", formerName: "lamp" };
 
 async function probed(
   report: DeviceReport | undefined,
@@ -48,6 +50,18 @@ describe("a probe", () => {
     ["adds another address to its name", running(buildAt(2, "lamp-012345")), {}, expectedOf(newBuild), "other"],
     ["still has the name it loses", running(oldBuild), {}, expectedOf(buildAt(2, "light")), "old"],
     ["has got its new name", running(buildAt(2, "light")), {}, expectedOf(buildAt(2, "light")), "new"],
+    ["is renamed and has its former name", running(oldBuild), renamed, expectedOf(lightBuild), "old"],
+    ["is renamed and runs the new build", running(lightBuild), renamed, expectedOf(lightBuild), "new"],
+    ["is renamed and has another build", running(buildAt(1, "light")), renamed, expectedOf(lightBuild), "old"],
+    ["is renamed and adds its address", running(buildAt(1, "lamp-abcdef")), renamed, expectedOf(lightBuild), "old"],
+    ["is renamed and is another one", running(buildAt(1, "fan")), renamed, expectedOf(lightBuild), "other"],
+    [
+      "has the former name and another address",
+      running(oldBuild),
+      { ...renamed, mac: "02:00:00:00:00:99" },
+      expectedOf(lightBuild),
+      "other",
+    ],
   ])("of a device that %s", async (_name, report, over, expected, answer) => {
     expect(await probed(report, over, expected)).toEqual({ answer, report });
   });
@@ -124,5 +138,93 @@ describe("waiting for a device to run the new build", () => {
     });
     const seen = await wait(targetAt(await api.listen()), { withinMs: 60_000, signal: cancel.signal });
     expect(seen).toEqual({ answer: "old", report: running(oldBuild) });
+  });
+});
+
+describe("a renamed device", () => {
+  const [before, after] = ["127.0.0.1", "127.0.0.2"];
+  const light = expectedOf(lightBuild);
+
+  /** What answers at its former address and at the one of its new name; `undefined` hangs up on everybody. */
+  async function at(former: DeviceReport | undefined, moved: DeviceReport | undefined, modes: Partial<Modes> = {}) {
+    const here = new SimulatedApi(() => former, modes.here ?? "plain");
+    const there = new SimulatedApi(() => moved, modes.there ?? "plain");
+    const port = await here.listen(before);
+    await there.listen(after, port);
+    const target: OtaTarget = {
+      kind: "ota",
+      host: before,
+      port: 1,
+      encrypted: false,
+      hostAfter: after,
+      ...renamed,
+      api: { port },
+    };
+    return {
+      target,
+      here,
+      there,
+      [Symbol.asyncDispose]: async () => {
+        await here[Symbol.asyncDispose]();
+        await there[Symbol.asyncDispose]();
+      },
+    };
+  }
+  interface Modes {
+    readonly here: ApiMode;
+    readonly there: ApiMode;
+  }
+
+  it.each<[string, DeviceReport | undefined, DeviceReport | undefined, string]>([
+    ["has moved to its new name's address", undefined, running(lightBuild), "new"],
+    ["has kept its address", running(lightBuild), undefined, "new"],
+    ["has not taken the build", running(oldBuild), undefined, "old"],
+    [
+      "has not taken the build and another one has its new address",
+      running(oldBuild),
+      running(buildAt(1, "fan")),
+      "old",
+    ],
+    ["has moved and another one has its address", running(buildAt(1, "fan")), running(lightBuild), "new"],
+    ["is gone and another one has its address", running(buildAt(1, "fan")), undefined, "other"],
+    ["answers nowhere", undefined, undefined, "unreachable"],
+  ])("is asked at both addresses after a flash: it %s", async (_name, former, moved, answer) => {
+    await using device = await at(former, moved);
+    expect(await probeAfter(device.target, light, { signal: never })).toMatchObject({ answer });
+  });
+
+  it("is not waited for at the address where nobody answers", async () => {
+    await using device = await at(running(lightBuild), running(), { there: "silent" });
+    const seen = await probeAfter(device.target, light, { signal: never, timeoutMs: 60_000 });
+    expect(seen).toEqual({ answer: "new", report: running(lightBuild) });
+  });
+
+  it("is asked before a flash at its address alone, unless nobody answers there", async () => {
+    await using device = await at(running(oldBuild), running(lightBuild));
+    expect(await probeBefore(device.target, light, { signal: never })).toMatchObject({ answer: "old" });
+    expect(device.there.asked).toBe(0);
+    await using moved = await at(undefined, running(lightBuild));
+    expect(await probeBefore(moved.target, light, { signal: never })).toMatchObject({ answer: "new" });
+    await using other = await at(undefined, running(buildAt(1, "fan")));
+    expect(await probeBefore(other.target, light, { signal: never })).toMatchObject({ answer: "unreachable" });
+  });
+
+  it("is waited for through its restart, wherever it comes back", async () => {
+    const seen = [running(oldBuild), undefined, undefined];
+    await using here = new SimulatedApi(() => seen.shift());
+    await using there = new SimulatedApi(() => (seen.length === 0 ? running(lightBuild) : undefined));
+    const port = await here.listen(before);
+    await there.listen(after, port);
+    const target: OtaTarget = {
+      kind: "ota",
+      host: before,
+      port: 1,
+      encrypted: false,
+      hostAfter: after,
+      ...renamed,
+      api: { port },
+    };
+    const options = { withinMs: 10_000, everyMs: 10, clock: systemClock, signal: never };
+    expect(await waitUntilRunning(target, light, options)).toEqual({ answer: "new", report: running(lightBuild) });
   });
 });

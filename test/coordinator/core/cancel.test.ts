@@ -22,12 +22,7 @@ function farmWithAgents(): TestFarm {
 test("a queued chain is cancelled at once, upload and all, and nothing is dispatched any more", () => {
   const farm = new TestFarm();
   farm.submit(installRequest(1));
-  expect(farm.cancel(1)).toEqual({
-    kind: "cancelling",
-    chain: chainNumber(1),
-    jobs: ["upload", "compile"],
-    tooLate: [],
-  });
+  expect(farm.cancel(1)).toEqual({ jobs: ["upload", "compile"], tooLate: [] });
   expect(farm.states(1)).toBe("cancelled, cancelled");
   expect(farm.job(1, "compile").outcome).toEqual({ kind: "cancelled", cause: "request" });
   farm.compileAgent("bench");
@@ -110,7 +105,7 @@ test("after the flash claim a cancel comes too late: it says so, stops nothing, 
   farm.submit(installRequest(1));
   farm.bringToUpload(1);
   farm.claimFlash(1);
-  expect(farm.cancel(1)).toEqual({ kind: "cancelling", chain: chainNumber(1), jobs: [], tooLate: ["upload"] });
+  expect(farm.cancel(1)).toEqual({ jobs: [], tooLate: ["upload"] });
   expect(farm.effects("stop")).toEqual([]);
   expect(farm.last.changed.size).toBe(0);
   farm.report(1, "upload", flashed);
@@ -148,7 +143,7 @@ test("cancelling what has ended, or is not there, is no error and changes nothin
   const farm = farmWithAgents();
   farm.submit(uploadRequest(1));
   farm.cancel(1);
-  expect(farm.cancel(1)).toEqual({ kind: "cancelling", chain: chainNumber(1), jobs: [], tooLate: [] });
+  expect(farm.cancel(1)).toEqual({ jobs: [], tooLate: [] });
   expect(farm.last.changed.size).toBe(0);
   expect(farm.cancel(9)).toMatchObject({ jobs: [], tooLate: [] });
 });
@@ -161,4 +156,31 @@ test("cancelling twice orders one stop", () => {
   expect(farm.cancel(1)).toMatchObject({ jobs: ["compile"] });
   expect(farm.effects("stop")).toEqual([]);
   expect(farm.last.changed.size).toBe(0);
+});
+
+test("a configuration means all its live chains, also the older one whose flash has begun", () => {
+  const farm = new TestFarm();
+  farm.compileAgent("bench");
+  farm.uploadAgent("pi");
+  farm.submit(installRequest(1, { configuration: "kitchen" }));
+  farm.bringToUpload(1);
+  farm.claimFlash(1);
+  farm.submit(installRequest(2, { configuration: "kitchen" }), installRequest(3));
+  expect(farm.cancelConfiguration("kitchen")).toEqual({
+    kind: "cancelling",
+    chains: [
+      { chain: chainNumber(1), configuration: "kitchen", jobs: [], tooLate: ["upload"] },
+      { chain: chainNumber(2), configuration: "kitchen", jobs: ["upload", "compile"], tooLate: [] },
+    ],
+  });
+  expect(farm.states(3)).not.toContain("cancelled");
+});
+
+test("all means every live chain of the farm", () => {
+  const farm = new TestFarm();
+  farm.submit(installRequest(1), installRequest(2), installRequest(3));
+  farm.cancel(2);
+  const answer = farm.cancelAll();
+  expect(answer).toMatchObject({ chains: [{ chain: chainNumber(1) }, { jobs: [] }, { chain: chainNumber(3) }] });
+  expect([1, 2, 3].map((n) => farm.states(n))).toEqual(Array.from({ length: 3 }, () => "cancelled, cancelled"));
 });

@@ -1,8 +1,9 @@
 /** The index says what a scan of all chains would say, however the farm came about. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Chain, jobsOf } from "#protocol/chain.ts";
+import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
 import type { ChainId } from "#protocol/ids.ts";
+import { isTerminal } from "#protocol/job.ts";
 import { Draft, emptyFarm, type Farm } from "#coordinator/core/farm.ts";
 import { isInHand, isTaking } from "#coordinator/core/in-hand.ts";
 import { transition } from "#coordinator/core/transition.ts";
@@ -10,7 +11,7 @@ import { FarmStory, life } from "#test/support/farm-arbitraries.ts";
 import { installRequest } from "#test/support/farm-builders.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
 
-type Found = Readonly<Record<"compile" | "upload" | "taking" | "freeing" | "same", readonly ChainId[]>>;
+type Found = Readonly<Record<"compile" | "upload" | "taking" | "freeing" | "cleaning" | "same", readonly ChainId[]>>;
 
 const idsOf = (chains: Iterable<Chain>): readonly ChainId[] => [...chains].map(({ id }) => id);
 
@@ -18,13 +19,14 @@ function scanned(farm: Farm): Found {
   const all = [...farm.chains.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
   const first = all[0]?.configuration;
   return {
-    compile: idsOf(all.filter(({ compile }) => compile?.state === "queued")),
+    compile: idsOf(all.filter(({ clean, compile }) => [clean?.state, compile?.state].includes("queued"))),
     upload: idsOf(all.filter(({ upload }) => upload?.state === "queued")),
     taking: idsOf(all.filter(isTaking)),
     freeing: idsOf(
       all.filter((chain) => jobsOf(chain).some((job) => job.assigned !== undefined && !isInHand(job.state))),
     ),
-    same: idsOf(all.filter(({ configuration }) => configuration === first)),
+    cleaning: idsOf(all.filter(({ clean }) => clean !== undefined && !isTerminal(clean.state))),
+    same: idsOf(all.filter((chain) => first !== undefined && configurationsOf(chain).includes(first))),
   };
 }
 
@@ -36,6 +38,7 @@ function looked(farm: Farm): Found {
     upload: idsOf(draft.queued("upload")),
     taking: idsOf(draft.taking()),
     freeing: [...idsOf(draft.freeing())].sort(),
+    cleaning: idsOf(draft.cleaning()),
     same: first === undefined ? [] : idsOf(draft.chainsOf(first.configuration)),
   };
   draft.finish();

@@ -56,12 +56,15 @@ describe("after every step of every life", () => {
     holds((_before, { farm }) => expect(checkFarm(farm)).toEqual([]));
   });
 
-  test("a job that had ended is as it was", () => {
+  test("a job that had ended is as it was, unless a person has settled what was unknown", () => {
     holds((before, { farm }) => {
       for (const chain of before.chains.values()) {
         for (const job of jobsOf(chain)) {
           const now = farm.chains.get(chain.id);
-          if (isTerminal(job.state) && now !== undefined) expect(jobOf(now, job.name)).toEqual(job);
+          if (!isTerminal(job.state) || now === undefined) continue;
+          const after = jobOf(now, job.name);
+          if (job.state === "unknown" && after?.state !== "unknown") expect(after?.endedAt).toEqual(job.endedAt);
+          else expect(after).toEqual(job);
         }
       }
     });
@@ -186,14 +189,17 @@ describe("events that are handled together", () => {
   test("end jobs as one by one, when nothing has to be placed in between", () => {
     fc.assert(
       fc.property(life, (happenings) => {
-        const farm = live(happenings, () => {});
         const story = new FarmStory();
         story.at += 10_000_000;
+        const lived = live(happenings, () => {});
+        // A clean goes on by what the step before has ended.
+        const chains = [...lived.chains].filter(([, chain]) => chain.clean === undefined);
+        const farm: Farm = { chains: new Map(chains), agents: new Map() };
         const events = happenings
-          .filter(({ kind }) => kind === "cancel" || kind === "archive")
+          .filter(({ kind, pick }) => (kind === "cancel" && pick % 11 > 0) || kind === "archive")
           .map((happening) => story.next(farm, { ...happening, passMs: 0 }));
-        const together = transitionAll({ ...farm, agents: new Map() }, events, story.at);
-        let single: Farm = { ...farm, agents: new Map() };
+        const together = transitionAll(farm, events, story.at);
+        let single: Farm = farm;
         for (const event of events) single = transition(single, event, story.at).farm;
         expect(new Map(together.farm.chains)).toEqual(new Map(single.chains));
       }),

@@ -138,15 +138,93 @@ describe("an agent that comes back as the same boot", () => {
     expect(farm.last.changed.size).toBe(0);
   });
 
+  test("with the result of the flash for which it was given up: that is the end, and the device is not asked", () => {
+    const farm = flashing();
+    const from = { agent: "pi", attempt: 1 };
+    farm.vanish("pi");
+    farm.report(1, "upload", flashed, from);
+    expect(farm.upload(1)).toMatchObject({ state: "succeeded", outcome: flashed, assigned: { agent: "pi" } });
+    expect(farm.effects("archive")).toHaveLength(1);
+    farm.report(1, "upload", failedWith(failures.partial), from);
+    expect(farm.states(1)).toBe("succeeded");
+  });
+
+  test("with a flash that failed and a device that is known to be half written: that is the end too", () => {
+    const farm = flashing();
+    farm.vanish("pi");
+    farm.report(1, "upload", failedWith(failures.partial), { agent: "pi", attempt: 1 });
+    expect(farm.upload(1)).toMatchObject({ state: "failed", outcome: { failure: { effect: "partial" } } });
+  });
+
+  test.each([
+    ["a result that leaves the device unknown", failures.uncertain, { agent: "pi", attempt: 1 }],
+    ["a result of somebody else", failures.partial, { agent: "other", attempt: 1 }],
+    ["a result of another attempt", failures.partial, { agent: "pi", attempt: 2 }],
+  ])("with %s: the device is asked all the same", (_what, failure, from) => {
+    const farm = flashing();
+    farm.uploadAgent("other");
+    farm.vanish("pi");
+    farm.report(1, "upload", failedWith(failure), from);
+    expect(farm.upload(1)).toMatchObject({ state: "queued", mode: "probe" });
+  });
+
+  test("when the device is being asked already: its result is too late", () => {
+    const farm = flashing();
+    farm.uploadAgent("other");
+    farm.vanish("pi");
+    farm.pass(probeWaitMs);
+    expect(farm.states(1)).toBe("dispatched");
+    farm.report(1, "upload", failedWith(failures.partial), { agent: "pi", attempt: 1 });
+    expect(farm.states(1)).toBe("dispatched");
+  });
+
   test("in the middle of the flash for which it was given up: the device is not asked before it has let go", () => {
     const farm = flashing();
     farm.uploadAgent("other");
     farm.vanish("pi");
     farm.uploadAgent("pi", { holding: [held(1, "upload")] });
-    farm.pass(probeWaitMs * 4);
+    for (let waitedMs = 0; waitedMs < probeWaitMs * 2; waitedMs += 10_000) {
+      farm.pass(10_000);
+      farm.uploadAgent("pi", { holding: [held(1, "upload")] });
+    }
     expect(farm.states(1)).toBe("queued");
     farm.uploadAgent("pi");
+    expect(farm.states(1)).toBe("queued");
+    // It knows no better than to let the device be asked.
+    farm.report(1, "upload", failedWith(failures.uncertain), { agent: "pi", attempt: 1 });
+    farm.pass(1_000);
     expect(farm.upload(1)).toMatchObject({ state: "dispatched", mode: "probe" });
+  });
+
+  test.each([false, true])(
+    "in the middle of its flash, and falls silent again: the device is left alone as long as the first time (restart: %s)",
+    (isRestarted) => {
+      const farm = flashing();
+      farm.uploadAgent("other");
+      farm.vanish("pi");
+      farm.pass(probeWaitMs - 1_000);
+      farm.uploadAgent("pi", { holding: [held(1, "upload")] });
+      if (isRestarted) {
+        farm.farm = { ...emptyFarm, chains: farm.farm.chains };
+        farm.uploadAgent("other");
+      } else farm.vanish("pi");
+      farm.pass(probeWaitMs - 1);
+      expect(farm.states(1)).toBe("queued");
+      farm.pass(1);
+      expect(farm.upload(1)).toMatchObject({ state: "dispatched", mode: "probe" });
+    },
+  );
+
+  test("in the middle of its flash puts the question off once in a while, not with each of its statements", () => {
+    const farm = flashing();
+    farm.vanish("pi");
+    let writes = 0;
+    for (let beat = 0; beat < 60; beat += 1) {
+      farm.pass(1_000);
+      farm.uploadAgent("pi", { holding: [held(1, "upload")] });
+      writes += farm.last.changed.size;
+    }
+    expect(writes).toBe(3);
   });
 });
 

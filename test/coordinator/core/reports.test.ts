@@ -10,7 +10,7 @@ import {
 } from "#test/support/farm-builders.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
 import type { Failure } from "#protocol/failure.ts";
-import { attemptsMax, backoffMs } from "#protocol/limits.ts";
+import { attemptsMax, backoffMs, backoffMsMax } from "#protocol/limits.ts";
 
 describe("a failure that another machine may not share", () => {
   test("sends the job elsewhere at once, and never back", () => {
@@ -72,7 +72,7 @@ describe("a failure that may pass", () => {
       expect(farm.job(1, "upload")).toMatchObject({ state: "dispatched", attempt });
       farm.claim(1, "upload");
       farm.report(1, "upload", failedWith(failures.later));
-      farm.pass(backoffMs);
+      farm.pass(Math.min(backoffMs * 3 ** (attempt - 1), backoffMsMax));
     }
     expect(farm.states(1)).toBe("failed");
     expect(farm.job(1, "upload").earlier).toHaveLength(attemptsMax - 1);

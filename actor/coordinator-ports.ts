@@ -1,0 +1,96 @@
+/**
+ * What the coordinator needs of the world. `bus/coordinator-ports.ts` gives it over NATS; the simulation over a server in memory.
+ *
+ * 1. Whatever is awaited here may be the last thing that the process does, or may take until after its successor has started.
+ * 2. What throws UnavailableError may have happened or not.
+ */
+import type { DeviceRecord } from "#protocol/admin.ts";
+import type { Announcement } from "#protocol/agent.ts";
+import type { Chain } from "#protocol/chain.ts";
+import type { WireError } from "#protocol/errors.ts";
+import type { AgentId, ChainId } from "#protocol/ids.ts";
+import type { Dispatch, Progress, StopOrder } from "#protocol/messages.ts";
+
+export interface LoadedChains {
+  readonly chains: readonly Chain[];
+  readonly lastSequence: number;
+  /** Chains that were removed during the last `removedMs`. */
+  readonly removed: readonly ChainId[];
+  /** Records that cannot be decoded; they stay where they are, for a person to look at. */
+  readonly damaged: readonly { readonly key: string; readonly error: WireError }[];
+}
+
+export type CommitResult =
+  | { readonly ok: true; readonly lastSequence: number }
+  | { readonly ok: false; readonly reason: "conflict"; readonly detail: string };
+
+/** The live chains. A write lands only if nobody has written since the sequence that it expects, and a fence is a write. */
+export interface ChainRecords {
+  /** For how long a removed chain is remembered. */
+  readonly removedMs: number;
+  /** Every live chain and the sequence to fence with. @throws UnavailableError */
+  load(): Promise<LoadedChains>;
+  /** Afterwards nothing lands that was under way before, from whomever; it changes no chain. @throws UnavailableError */
+  fence(expectedLastSequence: number): Promise<CommitResult>;
+  /** Writes changed records (undefined removes one), all or none when `isAtomic`. @throws UnavailableError */
+  commit(
+    changes: ReadonlyMap<ChainId, Chain | undefined>,
+    expectedLastSequence: number,
+    isAtomic: boolean,
+  ): Promise<CommitResult>;
+}
+
+/** Values by key, written without a fence; what cannot be decoded is passed over. */
+export interface Shelf<T> {
+  /** Each of the values is there or not, and putting them again does no harm. @throws UnavailableError */
+  putAll(values: ReadonlyMap<string, T>): Promise<void>;
+  /** @throws UnavailableError */
+  get(key: string): Promise<T | undefined>;
+  /** Every value, newest first. @throws UnavailableError */
+  all(): Promise<readonly T[]>;
+  /** Every value of the newest `limit` writes, newest first. @throws UnavailableError */
+  newest(limit: number): Promise<readonly T[]>;
+  /** Takes values away; one that is not there is no error. @throws UnavailableError */
+  removeAll(keys: readonly string[]): Promise<void>;
+}
+
+/** A question that waits for its answer. */
+export interface Call {
+  readonly subject: string;
+  readonly bytes: Uint8Array;
+  /** Answers the caller; calling it after the caller has given up is harmless. */
+  answer(body: unknown): void;
+}
+
+/** Something that goes on until it is told to stop. */
+export interface Listening {
+  stop(): void;
+}
+
+export interface CoordinatorPorts {
+  readonly records: ChainRecords;
+  readonly history: Shelf<Chain>;
+  readonly devices: Shelf<DeviceRecord>;
+  /** Makes whatever of streams and buckets is missing. @throws UsageError for an unfit server, UnavailableError */
+  prepare(): Promise<void>;
+  /** Puts a job on its agent's lane; the same assignment twice is one message. @throws UnavailableError */
+  dispatch(agent: AgentId, dispatch: Dispatch): Promise<void>;
+  /** Takes the logs of these chains away. @throws UnavailableError */
+  removeLogs(chains: readonly ChainId[]): Promise<void>;
+  /** Best effort. */
+  stop(agent: AgentId, order: StopOrder): void;
+  /** Claims and reports of all agents, in order of arrival. */
+  serveAsks(handle: (call: Call) => void): Listening;
+  serveAdmin(handle: (call: Call) => void): Listening;
+  /** Progress of all jobs: the chain's id and job's name as they stand in the subject. */
+  listenProgress(call: (chain: string, job: string, progress: Progress) => void): Listening;
+  /** Statements of agents, the present ones first, until the signal fires or the watch breaks. @throws UnavailableError */
+  watchPresence(signal: AbortSignal, call: (announcement: Announcement) => void): Promise<void>;
+  /** Calls back whenever the server is gone, until the connection is closed. */
+  onDisconnect(call: () => void): void;
+  /** Calls back after each reconnection, until the connection is closed. */
+  onReconnect(call: () => void): void;
+  isClosed(): boolean;
+  /** Resolves when the server knows of everything that is served and listened to. */
+  flush(): Promise<void>;
+}

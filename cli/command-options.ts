@@ -1,0 +1,33 @@
+/** What the definitions of several commands share. */
+import { InvalidArgumentError, Option } from "commander";
+import type { ExitCode } from "#cli/exit-codes.ts";
+import { defaultEsphomeVersion, type Session } from "#cli/session.ts";
+
+/** How `main.ts` runs a command: makes the session, sets the exit code. */
+export interface Runner {
+  run(work: (session: Session) => Promise<ExitCode>): Promise<void>;
+  /** A command that handles signals itself and answers with its exit code. */
+  runAlone(work: () => Promise<number>): Promise<void>;
+}
+
+export const reference = "JOB, chain or configuration: 01kf3…, 01kf3….compile, lamp or lamp.upload";
+
+export function examples(...lines: readonly string[]): string {
+  return ["", "Examples:", ...lines.map((line) => `  ${line}`)].join("\n");
+}
+
+export const versionOption = () =>
+  new Option("--esphome-version <version>", "release of ESPHome to build with").default(defaultEsphomeVersion);
+export const jsonOption = () => new Option("--json", "one JSON object a line");
+export const detachOption = () => new Option("--detach", "do not wait: print the chains and return");
+export const onOption = () => new Option("--on <agent>", "upload agent that flashes; see `flashyard agents`");
+export const deviceOption = () =>
+  new Option("--device <host[:port]>", "where the device is, when its configuration cannot say");
+export const repeated = (value: string, before: readonly string[]) => [...before, value];
+
+export function numberFrom(min: number, max: number): (text: string) => number {
+  return (text) => {
+    if (/^\d{1,6}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text);
+    throw new InvalidArgumentError(`It is a number from ${min} to ${max}.`);
+  };
+}

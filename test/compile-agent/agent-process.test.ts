@@ -1,0 +1,102 @@
+/** A compile agent as the process that it is, with the test as its coordinator: what it says, and in which order. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { plainEnvironment } from "#actor/subprocess.ts";
+import type { Connection } from "#bus/connection.ts";
+import { publishDispatch } from "#bus/lanes.ts";
+import { watchPresence } from "#bus/presence.ts";
+import { serve } from "#bus/rpc.ts";
+import { declareTopology } from "#bus/topology.ts";
+import { readJobLog } from "#bus/job-log.ts";
+import { Workspace } from "#compile-agent/workspace.ts";
+import type { Announcement } from "#protocol/agent.ts";
+import { decode } from "#protocol/envelope.ts";
+import { Ask } from "#protocol/messages.ts";
+import { askSubjects } from "#protocol/names.ts";
+import { Arrivals } from "#test/support/arrivals.ts";
+import { agentNamed, chainNumber, configurationNamed } from "#test/support/farm-builders.ts";
+import { testServer, type TestServer } from "#test/support/nats-server.ts";
+import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
+
+const main = join(import.meta.dirname, "../../compile-agent/main.ts");
+const agent = agentNamed("builder");
+let home: TemporaryFolder;
+let server: TestServer;
+let connection: Connection;
+let child: ChildProcess;
+let heard: Arrivals<Ask | Announcement>;
+const watching = new AbortController();
+
+beforeEach(async () => {
+  [home, server] = await Promise.all([temporaryFolder(), testServer()]);
+  connection = await server.connect();
+  await declareTopology(connection);
+  heard = new Arrivals("word of the agent");
+  void watchPresence(connection, watching.signal, heard.push).catch(() => undefined);
+  serve(connection, askSubjects, (call) => {
+    const ask = decode(Ask, call.bytes);
+    if (!ask.ok) return;
+    heard.push(ask.value);
+    call.answer({ v: 1, verdict: ask.value.kind === "report" ? "noted" : "go" });
+  });
+});
+afterEach(async () => {
+  watching.abort();
+  if (child.exitCode === null) {
+    const exit = once(child, "exit");
+    child.kill("SIGTERM");
+    await exit;
+  }
+  await server[Symbol.asyncDispose]();
+  await home[Symbol.asyncDispose]();
+});
+
+function start(): void {
+  child = spawn(process.execPath, [main], {
+    env: plainEnvironment({
+      FLASHYARD_NATS_URL: server.url,
+      FLASHYARD_AGENT: agent,
+      FLASHYARD_HOME: home.path,
+      FLASHYARD_CACHE: join(home.path, "cache"),
+      FLASHYARD_LOG: "silent",
+    }),
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+}
+
+const warmIn = (word: Ask | Announcement) =>
+  "compile" in word ? word.compile?.warm.map((tree) => tree.configuration) : undefined;
+
+test("the coordinator hears that trees are gone before it hears that the clean is over", async () => {
+  const workspace = new Workspace(join(home.path, "build"));
+  for (const name of ["lamp", "fan"]) {
+    await workspace.withTree(
+      { version: "2026.10.0", configuration: configurationNamed(name) },
+      undefined,
+      ({ source }) => writeFile(join(source, "object.o"), "warm"),
+    );
+  }
+  await mkdir(join(home.path, "build", "removed", "half"), { recursive: true });
+  start();
+  await heard.next((word) => warmIn(word)?.length === 2);
+  await publishDispatch(connection, agent, {
+    v: 1,
+    job: "clean",
+    chain: chainNumber(1),
+    attempt: 1,
+    configuration: configurationNamed("lamp"),
+    trees: "configuration",
+  });
+  const isReport = (word: Ask | Announcement) => "kind" in word && word.kind === "report";
+  const report = await heard.next(isReport);
+  expect(report).toMatchObject({ job: "clean", attempt: 1, result: { kind: "cleaned", trees: 1 } });
+  const before = heard.all.slice(0, heard.all.findIndex(isReport));
+  expect(before.map(warmIn).findLast((warm) => warm !== undefined)).toEqual(["fan"]);
+  expect(await readdir(join(home.path, "build", "removed"))).toEqual([]);
+  const lines: string[] = [];
+  for await (const { line } of readJobLog(connection, chainNumber(1), ["clean"])) lines.push(line);
+  expect(lines).toEqual(["taking the build trees of lamp away", "1 build tree is gone"]);
+});

@@ -1,0 +1,102 @@
+/** What the users of one run ask for, and when: requests, cleans, cancels, and meddling in the worst moment. */
+import type { ChainRequest } from "#protocol/admin.ts";
+import type { Chain } from "#protocol/chain.ts";
+import { type ChainId, chainIdFrom, Configuration, Digest } from "#protocol/ids.ts";
+import { OtaTarget } from "#protocol/job.ts";
+import type { FaultPlan } from "#test/simulation/fault-plan.ts";
+import type { SimulatedUser } from "#test/simulation/simulated-user.ts";
+import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
+
+/** Ids tell the requests of a run apart by their time. */
+const firstIdAt = Date.UTC(2026, 0, 1);
+const bundle = Digest.parse("1".repeat(64));
+
+export class SimulatedDemand {
+  readonly #world: SimulatedWorld;
+  readonly #user: SimulatedUser;
+  readonly #plan: FaultPlan;
+  /** Of the devices; several configurations may share one. */
+  readonly #targets: readonly OtaTarget[];
+  #requests = 0;
+
+  constructor(world: SimulatedWorld, user: SimulatedUser, plan: FaultPlan, hosts: readonly string[]) {
+    this.#world = world;
+    this.#user = user;
+    this.#plan = plan;
+    this.#targets = hosts.map((host) => OtaTarget.parse({ kind: "ota", host, port: 3232, name: host }));
+  }
+
+  /** Requests and cancels over the part of the run in which there are faults. */
+  start(): void {
+    const { random, time } = this.#world;
+    const configurations = this.#targets.length + random.between(0, 1);
+    for (let count = random.pick([2, 5, 10]); count > 0; count -= 1) {
+      time.after(random.between(0, this.#plan.chaosMs), () => {
+        if (random.chance(0.2)) return this.#user.clean(this.#nextId(), nameOf(random.between(0, configurations - 1)));
+        if (random.chance(0.1)) return this.#user.clean(this.#nextId());
+        const size = Math.min(random.pick([1, 1, 1, 2, 3]), configurations);
+        const first = random.between(0, configurations - 1);
+        const chains = Array.from({ length: size }, (_, index) => this.#makeRequest((first + index) % configurations));
+        this.#user.submit(chains);
+        for (const { id } of chains) {
+          if (random.chance(0.25)) time.after(random.between(0, 20_000), () => this.#cancel(id));
+        }
+      });
+    }
+  }
+
+  /** Some users cancel or ask anew in the very moment in which an upload starts, when it is hardest to be right. */
+  reactTo(before: Chain | undefined, after: Chain | undefined): void {
+    const { random, time } = this.#world;
+    const hasStarted = after?.upload?.state === "running" && before?.upload?.state !== "running";
+    if (!hasStarted || time.now > this.#plan.chaosMs || !random.chance(this.#plan.meddlingChance)) return;
+    const { id, configuration } = after;
+    const isCancel = random.chance(0.6);
+    time.after(random.between(0, 3_000), () => {
+      if (isCancel) this.#cancel(id);
+      else this.#user.submit([this.#makeRequest(Number(configuration.split(" ")[1]))]);
+    });
+  }
+
+  #cancel(id: ChainId): void {
+    this.#user.cancel(id, this.#world.random.pick([undefined, undefined, "upload", "compile"]));
+  }
+
+  #nextId(): ChainId {
+    // A clean makes a chain an agent, with ids from this one on.
+    this.#requests += 10;
+    return chainIdFrom(firstIdAt + this.#requests, new Uint8Array(6));
+  }
+
+  #makeRequest(configuration: number): ChainRequest {
+    const id = this.#nextId();
+    const kind = this.#world.random.pick(["install", "install", "install", "build", "upload"] as const);
+    const target = this.#targets[configuration % this.#targets.length]!;
+    const common = { id, kind, configuration: nameOf(configuration) };
+    const build = { driver: "esphome" as const, version: "2026.10.0", bundle, entry: "device.yaml" };
+    if (kind === "build") return { ...common, build };
+    if (kind === "install") return { ...common, build, upload: { target } };
+    return { ...common, upload: { target, manifest: manifestGivenFor(id, target.name) } };
+  }
+}
+
+function nameOf(configuration: number): Configuration {
+  return Configuration.parse(`configuration ${configuration}`);
+}
+
+function manifestGivenFor(id: ChainId, name: string) {
+  const esphome = {
+    name,
+    configHash: "1",
+    buildTime: 1,
+    buildTimeStr: `given for ${id}`,
+    esphomeVersion: "2026.10.0",
+  };
+  return {
+    v: 1 as const,
+    tool: { name: "esphome", version: "2026.10.0" },
+    platform: "esp32",
+    images: [{ role: "ota" as const, name: "firmware.ota.bin", digest: bundle, bytes: 1_000 }],
+    esphome,
+  };
+}
