@@ -87,9 +87,9 @@ export interface CoordinatorPorts {
   /** Statements of agents, the present ones first, until the signal fires or the watch breaks. @throws UnavailableError */
   watchPresence(signal: AbortSignal, call: (announcement: Announcement) => void): Promise<void>;
   /** Calls back whenever the server is gone, until the connection is closed. */
-  onDisconnect(call: () => void): void;
+  onDisconnect(call: () => void): Listening;
   /** Calls back after each reconnection, until the connection is closed. */
-  onReconnect(call: () => void): void;
+  onReconnect(call: () => void): Listening;
   isClosed(): boolean;
   /** Resolves when the server knows of everything that is served and listened to. */
   flush(): Promise<void>;

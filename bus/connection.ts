@@ -8,6 +8,7 @@ import {
   TimeoutError,
 } from "@nats-io/nats-core";
 import { connect as connectNode } from "@nats-io/transport-node";
+import type { Listening } from "#actor/coordinator-ports.ts";
 import { isFarmError, messageOf, UnavailableError } from "#protocol/errors.ts";
 
 export type Connection = NatsConnection;
@@ -50,18 +51,38 @@ export function translate(cause: unknown, doing: string): Error {
   return new UnavailableError("nats", `${doing}: ${messageOf(cause)}`, { cause });
 }
 
-/** Calls back after each reconnection until the connection is closed. */
-export function onReconnect(connection: Connection, call: () => void): void {
-  onStatus(connection, "reconnect", call);
+/** Calls back after each reconnection, until it is stopped or the connection is closed. */
+export function onReconnect(connection: Connection, call: () => void): Listening {
+  return onStatus(connection, "reconnect", call);
 }
 
-/** Calls back whenever the server is gone, until the connection is closed. */
-export function onDisconnect(connection: Connection, call: () => void): void {
-  onStatus(connection, "disconnect", call);
+/** Calls back whenever the server is gone, until it is stopped or the connection is closed. */
+export function onDisconnect(connection: Connection, call: () => void): Listening {
+  return onStatus(connection, "disconnect", call);
 }
 
-function onStatus(connection: Connection, type: "disconnect" | "reconnect", call: () => void): void {
+interface Listener {
+  readonly type: "disconnect" | "reconnect";
+  readonly call: () => void;
+}
+
+const listenersOf = new WeakMap<Connection, Set<Listener>>();
+
+function onStatus(connection: Connection, type: Listener["type"], call: () => void): Listening {
+  const listeners = listenersOf.get(connection) ?? listenTo(connection);
+  const listener = { type, call };
+  listeners.add(listener);
+  return { stop: () => void listeners.delete(listener) };
+}
+
+/** The client's own listeners cannot be taken back, so there is one of them a connection. */
+function listenTo(connection: Connection): Set<Listener> {
+  const listeners = new Set<Listener>();
+  listenersOf.set(connection, listeners);
   void (async () => {
-    for await (const status of connection.status()) if (status.type === type) call();
+    for await (const { type } of connection.status()) {
+      for (const listener of listeners) if (listener.type === type) listener.call();
+    }
   })();
+  return listeners;
 }

@@ -31,16 +31,18 @@ export class AgentWatch {
     this.#log = log;
     this.#post = post;
     this.#listeningSince = clock.monotonic();
-    ports.onDisconnect(() => (this.#isConnected = false));
-    ports.onReconnect(() => {
-      this.#isConnected = true;
-      this.#listeningSince = clock.monotonic();
-      this.#restart?.abort();
-    });
   }
 
   /** Listens until the signal fires, through outages. */
   async run(signal: AbortSignal): Promise<void> {
+    const listening = [
+      this.#ports.onDisconnect(() => (this.#isConnected = false)),
+      this.#ports.onReconnect(() => {
+        this.#isConnected = true;
+        this.#listeningSince = this.#clock.monotonic();
+        this.#restart?.abort();
+      }),
+    ];
     while (!signal.aborted) {
       this.#restart = new AbortController();
       this.#listeningSince = this.#clock.monotonic();
@@ -53,6 +55,7 @@ export class AgentWatch {
       }
       await this.#clock.pause(100, signal);
     }
+    for (const one of listening) one.stop();
   }
 
   #hear(announcement: Announcement): void {

@@ -81,12 +81,15 @@ export class Coordinator implements Service {
 
   /** Resolves when requests are answered. @throws UsageError when the server is too old or has no JetStream. */
   readonly start = once(async (): Promise<void> => {
+    // Before the records are read: a server that restarts after that has empty lanes.
+    this.#services.push(
+      this.#ports.onReconnect(() => {
+        this.#mustRebuild = true;
+        this.#mailbox.post({ kind: "time-passed" });
+      }),
+    );
     await this.#rebuild();
-    if (this.#stopping.signal.aborted) return;
-    this.#ports.onReconnect(() => {
-      this.#mustRebuild = true;
-      this.#mailbox.post({ kind: "time-passed" });
-    });
+    if (this.#stopping.signal.aborted) return this.#fallSilent();
     const post = (event: FarmEvent) => this.#mailbox.post(event);
     this.#services.push(
       serveAgents(this.#ports, this.#answers, this.#log, post),

@@ -31,6 +31,7 @@ test("a connection outlives its server, and says when it is gone and when it is 
   const surviving = await server.connect();
   const told = new Arrivals<string>("change of the connection");
   onDisconnect(surviving, () => told.push("gone"));
+  onDisconnect(surviving, () => told.push("told though it has stopped")).stop();
   onReconnect(surviving, () => told.push("back"));
   for (let i = 0; i < 2; i++) {
     await server.kill();

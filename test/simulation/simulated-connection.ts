@@ -4,6 +4,7 @@
  * 1. Every answer comes through the process: never to a dead one, and to a paused one when it goes on.
  * 2. What was asked of the server may happen after the process has died.
  */
+import type { Listening } from "#actor/coordinator-ports.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { SimulatedProcess } from "#test/simulation/simulated-process.ts";
 import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
@@ -11,8 +12,8 @@ import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
 export class SimulatedConnection {
   readonly process: SimulatedProcess;
   readonly world: SimulatedWorld;
-  readonly #onDisconnect: (() => void)[] = [];
-  readonly #onReconnect: (() => void)[] = [];
+  readonly #onDisconnect = new Set<() => void>();
+  readonly #onReconnect = new Set<() => void>();
 
   constructor(world: SimulatedWorld, process: SimulatedProcess) {
     this.world = world;
@@ -24,12 +25,14 @@ export class SimulatedConnection {
     return this.process.name;
   }
 
-  onDisconnect(call: () => void): void {
-    this.#onDisconnect.push(call);
+  onDisconnect(call: () => void): Listening {
+    this.#onDisconnect.add(call);
+    return { stop: () => void this.#onDisconnect.delete(call) };
   }
 
-  onReconnect(call: () => void): void {
-    this.#onReconnect.push(call);
+  onReconnect(call: () => void): Listening {
+    this.#onReconnect.add(call);
+    return { stop: () => void this.#onReconnect.delete(call) };
   }
 
   disconnected(): void {
