@@ -1,25 +1,19 @@
-/** What agents and the CLI ask of the active coordinator. */
+/** What the CLI asks of the active coordinator, and how it follows chains. */
 import { AdminAnswer, type AdminRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { StoredChain } from "#protocol/chain-versions.ts";
 import { decode } from "#protocol/envelope.ts";
-import type { AgentId, ChainId } from "#protocol/ids.ts";
-import { type Ask, AskAnswer } from "#protocol/messages.ts";
-import { adminSubject, askSubject, buckets, bucketStream, keySubject } from "#protocol/names.ts";
+import type { ChainId } from "#protocol/ids.ts";
+import { adminSubject, buckets, bucketStream, keySubject } from "#protocol/names.ts";
 import { JetStreamApiError, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { type Connection, translate } from "#bus/connection.ts";
 import { request } from "#bus/rpc.ts";
 
-/** Long enough for a commit behind a slow disk, short enough to be repeated soon: every request is idempotent. */
-const askTimeoutMs = 2_000;
+/** Of a question about the server itself. */
+const lookTimeoutMs = 2_000;
 /** A coordinator that is frozen takes questions and does not answer: asked again after this, its successor answers. */
 const adminTimeoutMs = 4_000;
-
-/** @throws UnavailableError when no coordinator answers; the agent asks again. */
-export function askCoordinator(connection: Connection, agent: AgentId, ask: Ask): Promise<AskAnswer> {
-  return request(connection, askSubject(agent), ask, AskAnswer, askTimeoutMs);
-}
 
 /** @throws UnavailableError when no coordinator answers. */
 export function askAdmin(connection: Connection, message: AdminRequest): Promise<AdminAnswer> {
@@ -32,7 +26,7 @@ export function askAdmin(connection: Connection, message: AdminRequest): Promise
  */
 export async function chainsAllowAtomic(connection: Connection): Promise<boolean | undefined> {
   try {
-    const manager = await jetstreamManager(connection, { checkAPI: false, timeout: askTimeoutMs });
+    const manager = await jetstreamManager(connection, { checkAPI: false, timeout: lookTimeoutMs });
     const { config } = await manager.streams.info(bucketStream(buckets.chains));
     return config.allow_atomic === true;
   } catch (error) {

@@ -20,7 +20,7 @@ import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { farmVersion } from "#protocol/version.ts";
 import { type Connection, connect } from "#bus/connection.ts";
-import { askCoordinator } from "#bus/farm-client.ts";
+import { askCoordinator } from "#bus/agent-client.ts";
 import { laneSource } from "#bus/lanes.ts";
 import { announce } from "#bus/presence.ts";
 

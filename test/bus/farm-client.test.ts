@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ChainStore } from "#bus/chain-store.ts";
 import type { Connection } from "#bus/connection.ts";
-import { askAdmin, askCoordinator, chainsAllowAtomic, watchChains } from "#bus/farm-client.ts";
+import { askCoordinator } from "#bus/agent-client.ts";
+import { askAdmin, chainsAllowAtomic, watchChains } from "#bus/farm-client.ts";
 import { serve } from "#bus/rpc.ts";
 import { declareTopology } from "#bus/topology.ts";
 import { startChain } from "#coordinator/core/chains.ts";

@@ -11,7 +11,7 @@ import type { Ask, AskAnswer, Dispatch, StopOrder } from "#protocol/messages.ts"
 import { silentLog } from "#actor/log.ts";
 import type { Delivery } from "#actor/lane-worker.ts";
 import type { Connection } from "#bus/connection.ts";
-import { askCoordinator } from "#bus/farm-client.ts";
+import { askCoordinator } from "#bus/agent-client.ts";
 import { laneSource } from "#bus/lanes.ts";
 import { announce } from "#bus/presence.ts";
 import { Arrivals } from "#test/support/arrivals.ts";

@@ -1,0 +1,14 @@
+/** What agents ask of the active coordinator. Apart from `farm-client.ts`, because an agent has no use for the words of the CLI. */
+import type { AgentId } from "#protocol/ids.ts";
+import { type Ask, AskAnswer } from "#protocol/messages.ts";
+import { askSubject } from "#protocol/names.ts";
+import type { Connection } from "#bus/connection.ts";
+import { request } from "#bus/rpc.ts";
+
+/** Long enough for a commit behind a slow disk, short enough to be repeated soon: every question is idempotent. */
+const askTimeoutMs = 2_000;
+
+/** @throws UnavailableError when no coordinator answers; the agent asks again. */
+export function askCoordinator(connection: Connection, agent: AgentId, ask: Ask): Promise<AskAnswer> {
+  return request(connection, askSubject(agent), ask, AskAnswer, askTimeoutMs);
+}
