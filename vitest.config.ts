@@ -3,6 +3,8 @@ import { defineConfig } from "vitest/config";
 /** `fast` needs a nats-server and nothing else; `e2e` needs Python and g++ as well, and takes minutes. */
 export default defineConfig({
   test: {
+    // Most tests wait for processes and disks more than they compute.
+    maxWorkers: "100%",
     projects: [
       {
         test: {

@@ -1,9 +1,10 @@
-/** What an agent's process is told by its environment, checked; the same variables for every lane. */
-import { homedir, hostname } from "node:os";
+/** What an agent's process is told by its environment, checked; the same variables for every lane, and those of the compile lane. */
+import { availableParallelism, homedir, hostname, totalmem } from "node:os";
 import { join } from "node:path";
+import { z } from "zod";
 import { UsageError } from "#protocol/errors.ts";
-import { AgentId } from "#protocol/ids.ts";
-import type { Lane } from "#protocol/job.ts";
+import { AgentId, Label } from "#protocol/ids.ts";
+import { EsphomeVersion, type Lane } from "#protocol/job.ts";
 
 export interface AgentSettings {
   /** FLASHYARD_NATS_URL */
@@ -16,12 +17,36 @@ export interface AgentSettings {
   readonly cacheFolder: string;
   /** FLASHYARD_SLOTS */
   readonly slots: number;
+  /** FLASHYARD_LABELS */
+  readonly labels: readonly Label[];
   /** FLASHYARD_LOG: a level of pino. */
   readonly logLevel: string;
 }
 
+/** What only a build machine is told. */
+export interface CompileSettings {
+  /** FLASHYARD_ESPHOME_VERSIONS; absent: any. */
+  readonly pinnedVersions?: readonly string[];
+  /** FLASHYARD_PLATFORMS; absent: any. */
+  readonly pinnedPlatforms?: readonly string[];
+  /** FLASHYARD_TREES_GB; absent: a share of the disk. */
+  readonly treesBytesMax?: number;
+  /** FLASHYARD_ENVIRONMENTS: how many ESPHome environments the machine keeps. */
+  readonly environmentsMax: number;
+}
+
+/** What the number of slots follows from. */
+export interface Machine {
+  readonly memoryBytes: number;
+  readonly processors: number;
+}
+
 export const defaultUrl = "nats://127.0.0.1:4222";
 const slotsMax = 256;
+const listMax = 32;
+const gigabyte = 1e9;
+/** As ESPHome calls them in a configuration: `esp32`, `host`, `bk72xx`. */
+const platform = z.string().regex(/^[a-z0-9_]{1,40}$/, "a platform has a-z, 0-9 and _ (at most 40)");
 
 export function defaultCacheFolder(env: NodeJS.ProcessEnv): string {
   return env["FLASHYARD_CACHE"] ?? join(homedir(), ".cache", "flashyard");
@@ -33,24 +58,94 @@ export function defaultHome(env: NodeJS.ProcessEnv): string {
 }
 
 /** @throws UsageError `bad-setting` with the variable's name and value. */
-export function readAgentSettings(env: NodeJS.ProcessEnv, lane: Lane): AgentSettings {
+export function readAgentSettings(env: NodeJS.ProcessEnv, lane: Lane, machine = thisMachine()): AgentSettings {
   const name = env["FLASHYARD_AGENT"] ?? `${machineName()}-${lane}`;
   const agent = AgentId.safeParse(name);
   if (!agent.success) {
     throw bad("FLASHYARD_AGENT", name, "an agent is named with a-z, 0-9 and -, at most 63 characters");
   }
-  const slots = env["FLASHYARD_SLOTS"] ?? "1";
-  if (!/^[1-9]\d{0,2}$/.test(slots) || Number(slots) > slotsMax) {
-    throw bad("FLASHYARD_SLOTS", slots, `slots are a number from 1 to ${slotsMax}`);
+  const slots = env["FLASHYARD_SLOTS"] ?? "auto";
+  const isNumber = /^[1-9]\d{0,2}$/.test(slots) && Number(slots) <= slotsMax;
+  if (slots !== "auto" && !isNumber) {
+    throw bad("FLASHYARD_SLOTS", slots, `slots are a number from 1 to ${slotsMax}, or auto`);
   }
+  const labels = listOf("FLASHYARD_LABELS", env["FLASHYARD_LABELS"], Label);
   return {
     url: env["FLASHYARD_NATS_URL"] ?? defaultUrl,
     agent: agent.data,
     home: env["FLASHYARD_HOME"] ?? join(defaultHome(env), agent.data),
     cacheFolder: defaultCacheFolder(env),
-    slots: Number(slots),
+    slots: isNumber ? Number(slots) : automaticSlots(lane, machine),
+    labels,
     logLevel: env["FLASHYARD_LOG"] ?? "info",
   };
+}
+
+/** @throws UsageError `bad-setting` with the variable's name and value. */
+export function readCompileSettings(env: NodeJS.ProcessEnv): CompileSettings {
+  const versions = listOf("FLASHYARD_ESPHOME_VERSIONS", env["FLASHYARD_ESPHOME_VERSIONS"], EsphomeVersion);
+  const platforms = listOf("FLASHYARD_PLATFORMS", env["FLASHYARD_PLATFORMS"], platform);
+  const trees = env["FLASHYARD_TREES_GB"];
+  if (trees !== undefined && !(/^\d{1,5}(\.\d{1,3})?$/.test(trees) && Number(trees) > 0)) {
+    throw bad(
+      "FLASHYARD_TREES_GB",
+      trees,
+      "the build trees have a number of gigabytes, more than 0 and less than 100000",
+    );
+  }
+  const environments = env["FLASHYARD_ENVIRONMENTS"] ?? "5";
+  if (!/^[1-9]\d?$/.test(environments)) {
+    throw bad("FLASHYARD_ENVIRONMENTS", environments, "the environments that are kept are a number from 1 to 99");
+  }
+  return {
+    ...(versions.length === 0 ? {} : { pinnedVersions: versions }),
+    ...(platforms.length === 0 ? {} : { pinnedPlatforms: platforms }),
+    ...(trees === undefined ? {} : { treesBytesMax: Math.round(Number(trees) * gigabyte) }),
+    environmentsMax: Number(environments),
+  };
+}
+
+/**
+ * How many jobs a lane works at a time when nobody says it. A build for an ESP32, with one compiler for each processor, needs 1 to
+ * 2 GB: 3 GB for each leave room for the linker and for what the system keeps of the disk in memory, and the first gigabyte is the
+ * system's. Each build alone takes all processors, so more of them than half the processors only wait for each other; the second
+ * one fills the pauses of the first (Python, unpacking, linking). An upload lane has one: its devices share a weak network.
+ */
+export function automaticSlots(lane: Lane, { memoryBytes, processors }: Machine): number {
+  if (lane === "upload") return 1;
+  const byMemory = Math.floor((memoryBytes - gigabyte) / (3 * gigabyte));
+  return Math.max(1, Math.min(byMemory, Math.floor(processors / 2), slotsMax));
+}
+
+/** The memory is that of the container where there is one; the kernel counts its processors in the same way. */
+export function thisMachine(): Machine {
+  const constrained = process.constrainedMemory();
+  const memoryBytes = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+  return { memoryBytes, processors: availableParallelism() };
+}
+
+type Read<T> =
+  | { readonly success: true; readonly data: T }
+  | { readonly success: false; readonly error: { readonly issues: readonly { readonly message: string }[] } };
+
+/** What stands between commas, each once. */
+function listOf<T>(
+  variable: string,
+  text: string | undefined,
+  schema: { safeParse(part: string): Read<T> },
+): readonly T[] {
+  const parts = (text ?? "").split(",").map((part) => part.trim());
+  const read = [...new Set(parts)].filter((part) => part !== "").map((part) => schema.safeParse(part));
+  const values = read.map((part) => {
+    if (part.success) return part.data;
+    throw bad(
+      variable,
+      text ?? "",
+      `${part.error.issues[0]?.message ?? "not readable"}; several are separated by commas`,
+    );
+  });
+  if (values.length > listMax) throw bad(variable, text ?? "", `at most ${listMax} can be named`);
+  return values;
 }
 
 function bad(variable: string, value: string, rule: string): UsageError {

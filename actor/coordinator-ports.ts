@@ -8,8 +8,9 @@ import type { DeviceRecord } from "#protocol/admin.ts";
 import type { Announcement } from "#protocol/agent.ts";
 import type { Chain } from "#protocol/chain.ts";
 import type { WireError } from "#protocol/errors.ts";
-import type { AgentId, ChainId } from "#protocol/ids.ts";
-import type { Dispatch, Progress, StopOrder } from "#protocol/messages.ts";
+import type { AgentId, ChainId, Digest } from "#protocol/ids.ts";
+import type { Dispatch, PrefetchHint, Progress, StopOrder } from "#protocol/messages.ts";
+import type { AgentRecord, BuildRecord, DurationRecord } from "#protocol/records.ts";
 
 export interface LoadedChains {
   readonly chains: readonly Chain[];
@@ -67,14 +68,31 @@ export interface Listening {
   stop(): void;
 }
 
+/** Bundles or artifacts by digest. */
+export interface Objects {
+  /** @throws UnavailableError */
+  list(): Promise<readonly { readonly digest: Digest; readonly storedBytes: number; readonly at: number }[]>;
+  /** One that is not there is no error. @throws UnavailableError */
+  remove(digests: readonly Digest[]): Promise<void>;
+}
+
 export interface CoordinatorPorts {
   readonly records: ChainRecords;
   readonly history: Shelf<Chain>;
   readonly devices: Shelf<DeviceRecord>;
+  readonly agents: Shelf<AgentRecord>;
+  readonly durations: Shelf<DurationRecord>;
+  readonly builds: Shelf<BuildRecord>;
+  readonly bundles: Objects;
+  readonly artifacts: Objects;
   /** Makes whatever of streams and buckets is missing. @throws UsageError for an unfit server, UnavailableError */
   prepare(): Promise<void>;
   /** Puts a job on its agent's lane; the same assignment twice is one message. @throws UnavailableError */
   dispatch(agent: AgentId, dispatch: Dispatch): Promise<void>;
+  /** Best effort. */
+  prefetch(agent: AgentId, hint: PrefetchHint): void;
+  /** False when the server knows that the agent's connection is gone; true also when nobody can say. */
+  isConnected(agent: AgentId): Promise<boolean>;
   /** Takes the logs of these chains away. @throws UnavailableError */
   removeLogs(chains: readonly ChainId[]): Promise<void>;
   /** Best effort. */

@@ -10,6 +10,8 @@
  * 6. Whoever has not reached NATS for 60 % of the lease ends its own work, except a flash that has been claimed.
  * 7. A worker that stops says so by its slots and goes on with its statements until its last flash has ended: a flasher that
  *    falls silent is taken for lost, and its device is asked and given to others while it still writes.
+ * 8. Work that has released its slot is held, stopped and reported like any other; only its slot is free. No more than `slots` have
+ *    done so at a time: what would release beyond that keeps its slot, and waits, until one of them has ended.
  */
 import type { Clock } from "#actor/clock.ts";
 import type { Log } from "#actor/log.ts";
@@ -52,6 +54,11 @@ export interface Attempt {
   claimFlash(): Promise<"go" | "drop" | "cut-off">;
   /** Whether the flash claim is still fresh enough to send the first byte. */
   mayStart(): boolean;
+  /**
+   * Gives the slot back before the result is there: what is left to do needs no processor. Resolves when the slot is free, or when
+   * the signal fires.
+   */
+  release(): Promise<void>;
 }
 
 export type JobHandler = (dispatch: Dispatch, attempt: Attempt) => Promise<JobResult>;
@@ -73,6 +80,8 @@ interface InHand {
   readonly attempt: number;
   readonly abort: AbortController;
   isFlashClaimed: boolean;
+  /** Settled once its slot is free, or once it has been told to end. */
+  readonly release: PromiseWithResolvers<void>;
 }
 
 /** Pause between two tries of a request that nobody answered. */
@@ -85,6 +94,8 @@ export class LaneWorker implements Service {
   /** Fires when a worker that stops has nothing in hand any more. */
   readonly #idle = new AbortController();
   readonly #inHand = new Map<string, InHand>();
+  /** What has released its slot, or would; in that order. */
+  readonly #released = new Set<InHand>();
   readonly #running = new Set<Promise<void>>();
   readonly #loops: Promise<void>[] = [];
   #idleSince: number | null;
@@ -130,9 +141,13 @@ export class LaneWorker implements Service {
 
   #announce(): void {
     const { identity, clock, link } = this.#options;
-    const holding = [...this.#inHand.values()].map(({ chain, job, attempt }) => ({ chain, job, attempt }));
     const slots = this.#stopping.signal.aborted ? 0 : identity.slots;
-    const isIdle = holding.length < slots;
+    const storing = this.#storing();
+    const holding = [...this.#inHand.values()].map((held) => {
+      const { chain, job, attempt } = held;
+      return storing.has(held) ? { chain, job, attempt, isStoring: true } : { chain, job, attempt };
+    });
+    const isIdle = holding.length - storing.size < slots;
     this.#idleSince = isIdle ? (this.#idleSince ?? clock.now()) : null;
     link.announce({ v: 1, ...identity, ...this.#capabilities, slots, idleSince: this.#idleSince, holding });
   }
@@ -163,7 +178,9 @@ export class LaneWorker implements Service {
         delivery.done();
         continue;
       }
-      const held: InHand = { chain, job, attempt, abort: new AbortController(), isFlashClaimed: false };
+      const [abort, release] = [new AbortController(), Promise.withResolvers<void>()];
+      abort.signal.addEventListener("abort", () => release.resolve(), { once: true });
+      const held: InHand = { chain, job, attempt, abort, release, isFlashClaimed: false };
       this.#inHand.set(key, held);
       // The claim leaves first: the job waits for its answer, and for the statement nobody waits.
       const work = this.#work(delivery, held)
@@ -172,12 +189,23 @@ export class LaneWorker implements Service {
         .catch((error: unknown) => this.#options.log.error({ chain, job, attempt, err: error }, "an attempt is lost"))
         .finally(() => {
           this.#inHand.delete(key);
+          this.#released.delete(held);
           this.#running.delete(work);
+          this.#freeSlots();
           if (!this.#stopping.signal.aborted) this.#announce();
         });
       this.#running.add(work);
       this.#announce();
     }
+  }
+
+  /** Invariant 8: the first of those who released. */
+  #storing(): ReadonlySet<InHand> {
+    return new Set([...this.#released].slice(0, this.#options.identity.slots));
+  }
+
+  #freeSlots(): void {
+    for (const { release } of this.#storing()) release.resolve();
   }
 
   #stop(order: StopOrder): void {
@@ -222,6 +250,12 @@ export class LaneWorker implements Service {
         return "go";
       },
       mayStart: () => grantedAt !== undefined && clock.monotonic() - grantedAt < leaseGiveUpMs,
+      release: () => {
+        this.#released.add(held);
+        this.#freeSlots();
+        this.#announce();
+        return held.release.promise;
+      },
     };
   }
 

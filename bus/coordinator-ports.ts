@@ -2,12 +2,16 @@
 import type { CoordinatorPorts } from "#actor/coordinator-ports.ts";
 import { DeviceRecord } from "#protocol/admin.ts";
 import { StoredChain } from "#protocol/chain-versions.ts";
-import { adminSubject, askSubjects, buckets } from "#protocol/names.ts";
+import { encode } from "#protocol/envelope.ts";
+import { adminSubject, askSubjects, buckets, objectStores, prefetchSubject } from "#protocol/names.ts";
+import { AgentRecord, BuildRecord, DurationRecord } from "#protocol/records.ts";
+import { isConnected } from "#bus/agent-alive.ts";
 import { Bucket } from "#bus/bucket.ts";
 import { ChainStore } from "#bus/chain-store.ts";
 import { type Connection, onDisconnect, onReconnect } from "#bus/connection.ts";
 import { listenProgress, removeLogs } from "#bus/job-log.ts";
 import { publishDispatch, publishStop } from "#bus/lanes.ts";
+import { ObjectStore } from "#bus/object-store.ts";
 import { watchPresence } from "#bus/presence.ts";
 import { serve } from "#bus/rpc.ts";
 import { declareTopology } from "#bus/topology.ts";
@@ -17,8 +21,17 @@ export function coordinatorPorts(connection: Connection): CoordinatorPorts {
     records: new ChainStore(connection),
     history: new Bucket(connection, buckets.history, StoredChain),
     devices: new Bucket(connection, buckets.devices, DeviceRecord),
+    agents: new Bucket(connection, buckets.agents, AgentRecord),
+    durations: new Bucket(connection, buckets.durations, DurationRecord),
+    builds: new Bucket(connection, buckets.builds, BuildRecord),
+    bundles: new ObjectStore(connection, objectStores.bundles),
+    artifacts: new ObjectStore(connection, objectStores.artifacts),
     prepare: () => declareTopology(connection),
     dispatch: (agent, dispatch) => publishDispatch(connection, agent, dispatch),
+    prefetch: (agent, hint) => {
+      if (!connection.isClosed()) connection.publish(prefetchSubject(agent), encode(hint));
+    },
+    isConnected: (agent) => isConnected(connection, agent),
     stop: (agent, order) => publishStop(connection, agent, order),
     removeLogs: (chains) => removeLogs(connection, chains),
     serveAsks: (handle) => serve(connection, askSubjects, handle),

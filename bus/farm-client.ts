@@ -14,10 +14,13 @@ import { request } from "#bus/rpc.ts";
 const lookTimeoutMs = 2_000;
 /** A coordinator that is frozen takes questions and does not answer: asked again after this, its successor answers. */
 const adminTimeoutMs = 4_000;
+/** Thousands of objects may have to be deleted. */
+const pruneTimeoutMs = 60_000;
 
 /** @throws UnavailableError when no coordinator answers. */
 export function askAdmin(connection: Connection, message: AdminRequest): Promise<AdminAnswer> {
-  return request(connection, adminSubject, message, AdminAnswer, adminTimeoutMs);
+  const timeoutMs = message.kind === "prune-cache" ? pruneTimeoutMs : adminTimeoutMs;
+  return request(connection, adminSubject, message, AdminAnswer, timeoutMs);
 }
 
 /**

@@ -4,6 +4,8 @@
  * 1. One process at a time uses an agent's home: a second one waits until the first is gone.
  * 2. What it has started dies with it, however it dies; and before the first statement nothing of a predecessor is left, because
  *    a statement that does not hold a job says that the job is lost.
+ * 3. Whoever asks whether it is there is answered as long as its connection is: the coordinator learns from the server that nobody
+ *    listens any more before a beat is missed.
  */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
@@ -16,6 +18,7 @@ import type { Log } from "#actor/log.ts";
 import { whileUnavailable } from "#actor/patience.ts";
 import { GroupLedger } from "#actor/process-group.ts";
 import { folderSpool } from "#actor/result-spool.ts";
+import type { CompileCapabilities } from "#protocol/agent.ts";
 import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { farmVersion } from "#protocol/version.ts";
@@ -36,6 +39,8 @@ export interface AgentWorld {
 /** What it gives back: how it does a job, and what it has to do once the lane is open. */
 export interface LaneWork {
   readonly handler: JobHandler;
+  /** What the first statement says; nobody is to be sent what the agent is not allowed to build. */
+  readonly compile?: CompileCapabilities;
   readonly onOpen?: (worker: LaneWorker) => void;
 }
 
@@ -68,13 +73,15 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
   );
   if (connection === undefined) return;
   try {
-    const work = await options.prepare({ settings, connection, ledger, clock, log });
+    const { handler, compile, onOpen } = await options.prepare({ settings, connection, ledger, clock, log });
     await using worker = new LaneWorker({
       identity: {
         agent: settings.agent,
         boot: BootId.parse(randomBytes(8).toString("hex")),
         lane,
+        ...(settings.labels.length === 0 ? {} : { labels: [...settings.labels] }),
         slots: settings.slots,
+        ...(compile === undefined ? {} : { compile }),
         version: farmVersion,
         host: hostname(),
         pid: process.pid,
@@ -85,13 +92,13 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
         announce: (statement) => announce(connection, statement),
         ping: () => connection.rtt(),
       },
-      handler: work.handler,
+      handler,
       spool: folderSpool(join(settings.home, "results")),
       clock,
       log,
     });
     await worker.start();
-    work.onOpen?.(worker);
+    onOpen?.(worker);
     log.info({ url: settings.url, slots: settings.slots }, `${lane} lane open`);
     await untilFired(signal);
     log.info("the lane closes; a flash that has begun goes on to its end");

@@ -1,11 +1,12 @@
 /** The lanes: the coordinator's publishing side, and the agent's pulling side. */
 import { AckPolicy, JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { decode, encode } from "#protocol/envelope.ts";
-import type { AgentId } from "#protocol/ids.ts";
+import type { AgentId, Digest } from "#protocol/ids.ts";
 import { type Lane, laneOf } from "#protocol/job.ts";
-import { Dispatch, StopOrder } from "#protocol/messages.ts";
-import { dispatchId, laneConsumer, laneSubject, stopSubject, streams } from "#protocol/names.ts";
+import { Dispatch, PrefetchHint, StopOrder } from "#protocol/messages.ts";
+import { dispatchId, laneConsumer, laneSubject, prefetchSubject, stopSubject, streams } from "#protocol/names.ts";
 import { systemClock } from "#actor/clock.ts";
+import type { Listening } from "#actor/coordinator-ports.ts";
 import type { LaneSource } from "#actor/lane-worker.ts";
 import type { Log } from "#actor/log.ts";
 import { type Connection, onReconnect, translate } from "#bus/connection.ts";
@@ -14,7 +15,10 @@ import { listen } from "#bus/rpc.ts";
 /** Delivered and not acknowledged for this long, e.g. to a process that died: delivered again, and dropped by the claim. */
 const ackWaitMs = 10_000;
 
-/** Asked for ahead, so that a dispatch never waits for a pull; `max_ack_pending` lets no more through than there are slots. */
+/**
+ * Asked for ahead, so that a dispatch never waits for a pull; `max_ack_pending` lets no more through unclaimed than there are slots.
+ * What has been claimed is acknowledged, so a job that stores its images keeps nothing back.
+ */
 const pullMax = 100;
 
 /** JetStream's error for a consumer that is there with other settings. */
@@ -83,6 +87,14 @@ export function laneSource(connection: Connection, lane: Lane, agent: AgentId, s
       });
     },
   };
+}
+
+/** Hands on which bundles the coordinator thinks that this agent needs next. */
+export function onPrefetch(connection: Connection, agent: AgentId, handle: (bundle: Digest) => void): Listening {
+  return listen(connection, prefetchSubject(agent), (bytes) => {
+    const decoded = decode(PrefetchHint, bytes);
+    if (decoded.ok) handle(decoded.value.bundle);
+  });
 }
 
 /** Makes the agent's consumer, or fits the one of a former boot to the slots of this one. */

@@ -2,18 +2,22 @@
 import { Command } from "commander";
 import { farmVersion } from "#protocol/version.ts";
 import {
+  buildOnOption,
   detachOption,
   deviceOption,
   examples,
   jsonOption,
   numberFrom,
   onOption,
+  priorityOption,
+  rebuildOption,
   reference,
   repeated,
   type Runner,
   versionOption,
 } from "#cli/command-options.ts";
 import { exitCodeTable } from "#cli/exit-codes.ts";
+import { addFarmCommands } from "#cli/farm-commands.ts";
 import { addQueue } from "#cli/queue-commands.ts";
 
 export interface CommandLineOptions {
@@ -35,6 +39,7 @@ export function commandLine(options: CommandLineOptions): Command {
   addUpload(program, options.runner);
   addViews(program, options.runner);
   addQueue(program, options.runner);
+  addFarmCommands(program, options.runner);
   addAdvice(program, options.runner);
   // Settings are inherited by commands when they are made, the help text is not.
   program.addHelpText("after", helpEnd);
@@ -51,8 +56,17 @@ The first time:
 ${exitCodeTable()}
 
 Environment: FLASHYARD_NATS_URL (server), FLASHYARD_CACHE (ESPHome environments, ~/.cache/flashyard),
-FLASHYARD_PYTHON (the Python to make them with), NO_COLOR; for \`flashyard up\` also FLASHYARD_HOME (what must survive)
-and FLASHYARD_NATS_SERVER (path of a nats-server).`;
+FLASHYARD_PYTHON (the Python to make them with), NO_COLOR; for \`flashyard up\` also FLASHYARD_HOME (what must survive),
+FLASHYARD_NATS_SERVER (path of a nats-server) and what is set for agents: FLASHYARD_LABELS, FLASHYARD_ESPHOME_VERSIONS,
+FLASHYARD_PLATFORMS (comma-separated), FLASHYARD_TREES_GB, FLASHYARD_ENVIRONMENTS.`;
+
+const settingsHelp = `
+A configuration may say to the farm (below \`.flashyard:\`, which ESPHome passes over; a flashyard.yaml beside it is for all
+of the folder):
+  esphome: 2026.10                  release: 2026.10.0 exactly, 2026.10 any of it, newest of the farm
+  build-on: build-1                 the compile agent; build-labels: [fast] any that carries them
+  flash-on: attic-pi                the upload agent; flash-labels: [attic] any that carries them
+  medium: thread:hall               flashed one at a time through this border router`;
 
 function addWork(program: Command, { runner, buildCommand }: CommandLineOptions): void {
   program
@@ -62,17 +76,21 @@ function addWork(program: Command, { runner, buildCommand }: CommandLineOptions)
     .option("--all", "every *.yaml of the folder but secrets.yaml and files that start with a dot")
     .option("--folder <dir>", "the folder of --all (default: this one)")
     .addOption(versionOption())
+    .addOption(buildOnOption())
     .addOption(onOption())
     .addOption(deviceOption())
+    .addOption(priorityOption())
+    .addOption(rebuildOption())
     .addOption(detachOption())
     .addOption(jsonOption())
     .addHelpText(
       "after",
-      examples(
+      `${examples(
         "flashyard install lamp.yaml fan.yaml",
         "flashyard install --all --detach",
         "flashyard install lamp.yaml --device 192.168.1.20 --on attic-upload",
-      ),
+      )}
+${settingsHelp}`,
     )
     .action((files: string[], options) =>
       runner.run(async (session) => (await import("#cli/commands/install.ts")).runInstall(session, files, options)),
@@ -85,6 +103,10 @@ function addWork(program: Command, { runner, buildCommand }: CommandLineOptions)
     .option("--all", "every *.yaml of the folder but secrets.yaml and files that start with a dot")
     .option("--folder <dir>", "the folder of --all (default: this one)")
     .addOption(versionOption())
+    .addOption(buildOnOption("--on <agent>"))
+    .addOption(priorityOption())
+    .addOption(rebuildOption())
+    .option("--debug", "keep the ELF with its debug symbols as well; -o writes it")
     .option(
       "-o, --output <dir>",
       "write the images and manifest.json there; of several builds, each into its own folder",
@@ -118,6 +140,7 @@ function addUpload(program: Command, runner: Runner): void {
     .addOption(deviceOption())
     .addOption(onOption())
     .addOption(versionOption())
+    .addOption(priorityOption())
     .addOption(detachOption())
     .addOption(jsonOption())
     .addHelpText("after", examples("flashyard build lamp.yaml && flashyard upload lamp.yaml"))
@@ -164,7 +187,7 @@ function addUp(program: Command, runner: Runner): void {
     .option("--port <n>", "port of the NATS server on 127.0.0.1 (default: 4222)", numberFrom(1, 65_535))
     .option("--home <dir>", "folder of what must survive a restart (default: ~/.local/share/flashyard/farm)")
     .option("--compile <n>", "number of compile agents (default: 1)", numberFrom(0, 64))
-    .option("--slots <n>", "builds at a time for each of them (default: 1)", numberFrom(1, 256))
+    .option("--slots <n>", "builds at a time for each of them (default: by memory and processors)", numberFrom(1, 256))
     .option("--upload-slots <n>", "flashes at a time (default: 4)", numberFrom(1, 64))
     .option("--log-level <level>", "trace, debug, info, warn or error")
     .action((options) => runner.run(async (session) => (await import("#cli/commands/up.ts")).runUp(session, options)));

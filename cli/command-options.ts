@@ -1,5 +1,6 @@
 /** What the definitions of several commands share. */
 import { InvalidArgumentError, Option } from "commander";
+import { Priority } from "#protocol/chain.ts";
 import type { ExitCode } from "#cli/exit-codes.ts";
 import { defaultEsphomeVersion, type Session } from "#cli/session.ts";
 
@@ -17,7 +18,17 @@ export function examples(...lines: readonly string[]): string {
 }
 
 export const versionOption = () =>
-  new Option("--esphome-version <version>", "release of ESPHome to build with").default(defaultEsphomeVersion);
+  new Option(
+    "--esphome-version <version>",
+    `release of ESPHome: 2026.10.0, 2026.10 or newest (of the farm); default: what the file says, or ${defaultEsphomeVersion}`,
+  );
+export const priorityOption = () =>
+  new Option("--priority <level>", "what goes first (default: bulk for several files, interactive for one)").choices(
+    Priority.options,
+  );
+export const rebuildOption = () => new Option("--rebuild", "build, even where the farm has this very build already");
+export const buildOnOption = (flag = "--build-on <agent>") =>
+  new Option(flag, "compile agent that builds; see `flashyard agents`");
 export const jsonOption = () => new Option("--json", "one JSON object a line");
 export const detachOption = () => new Option("--detach", "do not wait: print the chains and return");
 export const onOption = () => new Option("--on <agent>", "upload agent that flashes; see `flashyard agents`");

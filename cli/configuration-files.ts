@@ -4,6 +4,7 @@ import { basename, join, resolve } from "node:path";
 import { messageOf, UsageError } from "#protocol/errors.ts";
 import { Configuration, everyConfiguration } from "#protocol/ids.ts";
 import { chainsPerRequestMax } from "#protocol/limits.ts";
+import { folderSettingsName } from "#cli/device-settings.ts";
 
 export interface ConfigurationFile {
   /** As the user named it. */
@@ -32,7 +33,7 @@ export async function chooseFiles({ files, isAll, folder }: FileChoice): Promise
   return distinct(chosen.map((file) => ({ file, configuration: configurationOf(file) })));
 }
 
-/** Every *.yaml and *.yml of a folder except secrets and files that start with a dot, sorted. */
+/** Every *.yaml and *.yml of a folder except secrets, the folder's settings and files that start with a dot, sorted. */
 async function configurationsIn(folder: string): Promise<readonly string[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch((cause: unknown) => {
     throw new UsageError("no-folder", `the folder ${folder} cannot be read: ${messageOf(cause)}`, { cause });
@@ -40,7 +41,7 @@ async function configurationsIn(folder: string): Promise<readonly string[]> {
   const names = entries
     .filter((entry) => !entry.isDirectory() && /^[^.].*\.ya?ml$/i.test(entry.name))
     .map((entry) => entry.name)
-    .filter((name) => !/^secrets\.ya?ml$/i.test(name));
+    .filter((name) => !/^secrets\.ya?ml$/i.test(name) && name !== folderSettingsName);
   if (names.length === 0) throw new UsageError("nothing-to-do", `there is no *.yaml in ${resolve(folder)}`);
   return names.toSorted().map((name) => join(folder, name));
 }

@@ -3,6 +3,7 @@ import type { AdminRequest } from "#protocol/admin.ts";
 import { type Chain, configurationsOf, isFinished, jobsOf } from "#protocol/chain.ts";
 import type { Configuration } from "#protocol/ids.ts";
 import type { Farm } from "#cli/farm.ts";
+import { liveChains } from "#cli/live-chains.ts";
 
 export interface EndedQuery {
   readonly configuration?: Configuration;
@@ -13,13 +14,24 @@ export interface EndedQuery {
 
 /** Newest first. @throws UnavailableError */
 export async function endedChains(farm: Farm, query: EndedQuery): Promise<readonly Chain[]> {
-  const request: AdminRequest = { v: 1, kind: "history", ...query };
   // In this order: what moves in between is found twice, and never not at all.
-  const { live } = await farm.ask({ v: 1, kind: "chains", ended: 0 }, "chains");
-  const { ended } = await farm.ask(request, "chains");
+  const live = await liveChains(farm);
+  const ended = await allEnded(farm, query);
   const moving = live.map(({ chain }) => chain).filter((chain) => isFinished(chain) && fits(chain, query));
   const found = new Map([...moving, ...ended].map((chain) => [chain.id, chain]));
   return [...found.values()].toSorted((a, b) => endOf(b) - endOf(a)).slice(0, query.limit);
+}
+
+/** Again from where a full message broke off. */
+async function allEnded(farm: Farm, query: EndedQuery): Promise<readonly Chain[]> {
+  const all: Chain[] = [];
+  for (;;) {
+    const limit = query.limit - all.length;
+    const request: AdminRequest = { v: 1, kind: "history", ...query, skip: all.length, limit };
+    const { ended, isCut } = await farm.ask(request, "chains");
+    all.push(...ended);
+    if (isCut !== true || ended.length === 0 || all.length >= query.limit) return all;
+  }
 }
 
 function fits(chain: Chain, { configuration, isFailed }: EndedQuery): boolean {

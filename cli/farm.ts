@@ -9,8 +9,8 @@ import type { Session } from "#cli/session.ts";
 
 export type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { kind: K }>;
 
-/** The lease of one that was killed runs out before another takes over, and answers two seconds later. */
-const restartMsMax = leadTtlMs + 4_000;
+/** The lease of one that was killed runs out before another takes over, which on a busy machine needs seconds to start. */
+const restartMsMax = leadTtlMs + 7_000;
 const askAgainMs = 200;
 
 /** A server's address without the user name and password that it may hold. */

@@ -160,15 +160,11 @@ export class ChainFollower implements AsyncDisposable {
     }
     const heardBefore = new Map(only.map((id) => [id, this.#entries.get(id)?.heard]));
     try {
-      const { live, ended } = await farm.askOnce({ v: 1, kind: "chains", ended: 0, only }, "chains");
+      const { live, ended, isCut } = await farm.askOnce({ v: 1, kind: "chains", ended: 0, only }, "chains");
       const found = [...live.map(({ chain }) => chain), ...ended];
       for (const chain of found)
         if (this.#entries.get(chain.id)?.heard === heardBefore.get(chain.id)) this.#take(chain, false);
-      for (const id of only)
-        this.#missed(
-          id,
-          found.every((chain) => chain.id !== id),
-        );
+      for (const id of only) this.#missed(id, isCut !== true && found.every((chain) => chain.id !== id));
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
       return false;

@@ -15,7 +15,8 @@ const manifestName = "manifest.json";
  * @throws UsageError for a folder that cannot be written and for image names that are no file names (they come from a build)
  */
 export async function writeImages(farm: Farm, manifest: ArtifactManifest, folder: string): Promise<string | undefined> {
-  const names = manifest.images.map(({ name }) => name);
+  const images = [...manifest.images, ...(manifest.debug ?? [])];
+  const names = images.map(({ name }) => name);
   for (const name of names) {
     const isFileName = name === basename(name) && !/^\.{1,2}$|[\\\p{Cc}]/u.test(name) && name !== manifestName;
     if (isFileName && names.indexOf(name) === names.lastIndexOf(name)) continue;
@@ -25,7 +26,7 @@ export async function writeImages(farm: Farm, manifest: ArtifactManifest, folder
     );
   }
   const store = new ObjectStore(farm.connection, objectStores.artifacts);
-  for (const { name, digest } of manifest.images) {
+  for (const { name, digest } of images) {
     const found = await store.get(digest);
     if (!found.ok) return `${name} was not written: in the farm's store, ${digest} is ${found.found}`;
     await write(join(folder, name), found.bytes);

@@ -67,9 +67,10 @@ function tookOf(job: Job): string {
 function resultOf(outcome: Outcome): string {
   if (outcome.kind === "built") {
     const { images, platform } = outcome.manifest;
+    const source = outcome.reusedFrom === undefined ? "" : `, as ${outcome.reusedFrom} had built it`;
     const main = images.find((image) => image.role === "ota") ?? images[0];
     const others = images.length > 1 ? ` and ${images.length - 1} more` : "";
-    return main === undefined ? "" : `: ${main.name}${others}, ${size(main.bytes)}, for ${platform}`;
+    return main === undefined ? "" : `: ${main.name}${others}, ${size(main.bytes)}, for ${platform}${source}`;
   }
   if (outcome.kind === "cleaned") {
     return outcome.trees === 0 ? ": there was no build tree" : `: took ${count(outcome.trees, "build tree")} away`;

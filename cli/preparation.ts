@@ -1,6 +1,7 @@
 /** Makes requests of configuration files: read by ESPHome, packed with all that their build needs, stored in the farm. */
 import { availableParallelism } from "node:os";
-import type { ChainRequest } from "#protocol/admin.ts";
+import type { AgentView, ChainRequest } from "#protocol/admin.ts";
+import type { Priority } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { describeFailure } from "#protocol/failure.ts";
 import { AgentId } from "#protocol/ids.ts";
@@ -13,6 +14,8 @@ import { type EsphomeEnvironment, EsphomeEnvironments } from "#toolchain/esphome
 import { shown } from "#cli/clean-text.ts";
 import type { ConfigurationFile } from "#cli/configuration-files.ts";
 import { type DeviceAddress, targetAt } from "#cli/device-address.ts";
+import { type DeviceSettings, settingsOf } from "#cli/device-settings.ts";
+import { versionFor, wishFrom } from "#cli/esphome-version.ts";
 import type { Farm } from "#cli/farm.ts";
 import { type Refusal, refusal, refusalOf } from "#cli/refusal.ts";
 import { count } from "#cli/render.ts";
@@ -26,6 +29,31 @@ export interface WantedRequest extends ConfigurationFile {
   readonly device?: DeviceAddress | undefined;
 }
 
+/** What the user said for all files; it counts for more than what a file says (`device-settings.ts`). */
+export interface Wishes {
+  readonly esphomeVersion?: string | undefined;
+  readonly buildOn?: AgentId | undefined;
+  readonly priority?: Priority | undefined;
+  readonly isRebuild?: boolean | undefined;
+  readonly keepsDebug?: boolean | undefined;
+}
+
+/** The options of a command as wishes. @throws UsageError for a version or an agent's name that cannot be */
+export function wishesFrom(options: {
+  readonly esphomeVersion?: string;
+  readonly priority?: Priority;
+  readonly rebuild?: boolean;
+  readonly buildOn?: string;
+}): Wishes {
+  const { esphomeVersion, priority, rebuild: isRebuild, buildOn } = options;
+  return {
+    esphomeVersion: esphomeVersion === undefined ? undefined : wishFrom(esphomeVersion),
+    buildOn: buildOn === undefined ? undefined : agentNamed(buildOn),
+    priority,
+    isRebuild,
+  };
+}
+
 export interface Prepared {
   readonly requests: readonly ChainRequest[];
   readonly refused: readonly Refusal[];
@@ -35,28 +63,68 @@ export interface Prepared {
 type One = { readonly request: ChainRequest } | { readonly refusal: Refusal } | undefined;
 
 /**
- * As many files at a time as this machine has processors; one that is refused does not stop the others.
+ * As many files at a time as this machine has processors; one that is refused does not stop the others. Each version of ESPHome reads
+ * what it will build.
  * @throws UsageError `no-environment` when there is no ESPHome to read them with; UnavailableError when the farm goes away
  */
 export async function prepare(
   session: Session,
   farm: Farm,
   files: readonly WantedRequest[],
-  esphomeVersion: string,
+  wishes: Wishes,
 ): Promise<Prepared> {
-  const absent = await Promise.all(files.map(async ({ file }) => missingRefusal(file)));
-  const present = files.filter((_, index) => absent[index] === undefined);
-  const refused = absent.filter((found) => found !== undefined);
-  if (present.length === 0) return { requests: [], refused };
-  const env = await environment(session, esphomeVersion);
-  session.terminal.note(`reading ${count(present.length, "configuration")} with ESPHome ${env.version}`);
-  const bundles = new ObjectStore(farm.connection, objectStores.bundles);
-  const results = await inParallel(present, availableParallelism(), (file) => prepareOne(session, env, bundles, file));
-  const made = results.filter((one) => one !== undefined);
+  const agents = await farm.ask({ v: 1, kind: "agents" }, "agents").then((answer) => answer.agents);
+  const looked = await Promise.all(files.map((wanted) => lookAt(wanted, wishes, agents)));
+  const planned = looked.flatMap((one) => ("version" in one ? [one] : []));
+  const made: Exclude<One, undefined>[] = [];
+  for (const [version, some] of Map.groupBy(planned, (one) => one.version)) {
+    const env = await environment(session, version);
+    session.terminal.note(`reading ${count(some.length, "configuration")} with ESPHome ${env.version}`);
+    const bundles = new ObjectStore(farm.connection, objectStores.bundles);
+    const results = await inParallel(some, availableParallelism(), (one) => prepareOne(session, env, bundles, one));
+    made.push(...results.filter((one) => one !== undefined));
+  }
+  const priority = wishes.priority ?? (files.length > 1 ? "bulk" : "interactive");
   return {
-    requests: made.flatMap((one) => ("request" in one ? [one.request] : [])),
-    refused: [...refused, ...made.flatMap((one) => ("refusal" in one ? [one.refusal] : []))],
+    requests: made.flatMap((one) => ("request" in one ? [{ ...one.request, priority }] : [])),
+    refused: [...looked, ...made].flatMap((one) => ("refusal" in one ? [one.refusal] : [])),
   };
+}
+
+/** A file that can be read, and what was said of it. */
+interface Planned {
+  readonly wanted: WantedRequest;
+  readonly version: string;
+  readonly settings: DeviceSettings;
+  readonly wishes: Wishes;
+}
+
+async function lookAt(
+  wanted: WantedRequest,
+  wishes: Wishes,
+  agents: readonly AgentView[],
+): Promise<Planned | { readonly refusal: Refusal }> {
+  const absent = await missingRefusal(wanted.file);
+  if (absent !== undefined) return { refusal: absent };
+  try {
+    const settings = await settingsOf(wanted.file);
+    return { wanted, settings, wishes, version: versionFor(wishes.esphomeVersion ?? settings.esphome, agents) };
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    return { refusal: refusal(wanted.file, error.message) };
+  }
+}
+
+/** What one file asks of the farm, and the version that reads it. @throws UsageError `bad-settings`, `bad-version` */
+export async function planOf(
+  farm: Farm,
+  file: string,
+  named: string | undefined,
+): Promise<{ readonly settings: DeviceSettings; readonly version: string }> {
+  const wish = named === undefined ? undefined : wishFrom(named);
+  const settings = await settingsOf(file);
+  const { agents } = await farm.ask({ v: 1, kind: "agents" }, "agents");
+  return { settings, version: versionFor(wish ?? settings.esphome, agents) };
 }
 
 /** The refusal of a file that is not there; asked before an environment is made for it. */
@@ -84,8 +152,9 @@ async function prepareOne(
   session: Session,
   env: EsphomeEnvironment,
   bundles: ObjectStore,
-  { file, configuration, kind, on, device }: WantedRequest,
+  { wanted, settings, wishes }: Planned,
 ): Promise<One> {
+  const { file, configuration, kind, on, device } = wanted;
   const signal = session.interrupted;
   const read = await readConfiguration(env, file, { signal });
   if (!read.ok) return refusedBy(file, read);
@@ -94,9 +163,41 @@ async function prepareOne(
   const bundle = await makeBundle(env, file, { signal });
   if (!bundle.ok) return refusedBy(file, bundle);
   await bundles.put(bundle.digest, bundle.bytes);
-  const build = { driver: "esphome" as const, version: env.version, bundle: bundle.digest, entry: bundle.entry };
-  const upload = target === undefined ? {} : { upload: { target, ...(on === undefined ? {} : { on }) } };
-  return { request: { id: newChainId(session), kind, configuration, build, ...upload } };
+  const { platform } = read.configuration;
+  const build = {
+    driver: "esphome" as const,
+    version: env.version,
+    bundle: bundle.digest,
+    entry: bundle.entry,
+    ...(platform === "unknown" ? {} : { platform }),
+    ...(wishes.keepsDebug === true ? { keepsDebug: true } : {}),
+  };
+  const upload = target === undefined ? {} : { upload: uploadRequest(target, settings, on) };
+  const request = { id: newChainId(session), kind, configuration, build, ...routeFrom(settings, wishes), ...upload };
+  return { request: wishes.isRebuild === true ? { ...request, isRebuild: true } : request };
+}
+
+/** Where the build half of a request may run, by what the user and the file say. */
+export function routeFrom(settings: DeviceSettings, wishes: Wishes): Pick<ChainRequest, "route"> {
+  const on = wishes.buildOn ?? settings["build-on"];
+  const labels = settings["build-labels"] ?? [];
+  if (on === undefined && labels.length === 0) return {};
+  return { route: on === undefined ? { labels } : { on, labels } };
+}
+
+/** The upload half of a request, by what the user and the file say. */
+export function uploadRequest(
+  target: OtaTarget,
+  settings: DeviceSettings,
+  named: AgentId | undefined,
+): NonNullable<ChainRequest["upload"]> {
+  const { medium, "flash-labels": labels } = settings;
+  const on = named ?? settings["flash-on"];
+  return {
+    target: medium === undefined ? target : { ...target, medium },
+    ...(on === undefined ? {} : { on }),
+    ...(labels === undefined ? {} : { labels }),
+  };
 }
 
 function refusedBy(file: string, stop: Parameters<typeof refusalOf>[1]): One {

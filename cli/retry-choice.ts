@@ -5,6 +5,7 @@ import { jobRef, type JobName } from "#protocol/ids.ts";
 import { endedChains, hasFailed } from "#cli/ended-chains.ts";
 import type { Farm } from "#cli/farm.ts";
 import { nameOf } from "#cli/job-sentence.ts";
+import { liveChains } from "#cli/live-chains.ts";
 import { type Refusal, refusal } from "#cli/refusal.ts";
 
 /** A failed chain has up to 20 kB, an answer of the coordinator 8 MB. */
@@ -48,7 +49,7 @@ export async function chooseNamed(farm: Farm, references: readonly string[]): Pr
 export async function chooseFailed(farm: Farm): Promise<RetryChoice> {
   const failed = await endedChains(farm, { isFailed: true, limit: failedMax });
   const names = new Set(failed.filter(({ clean }) => clean === undefined).map(({ configuration }) => configuration));
-  const { live } = await farm.ask({ v: 1, kind: "chains", ended: 0 }, "chains");
+  const live = await liveChains(farm);
   const chains = new Map(live.map(({ chain }) => [chain.id, chain]));
   for (const configuration of names) {
     const ended = await endedChains(farm, { configuration, isFailed: false, limit: newestMax });

@@ -94,7 +94,7 @@ async function installsAgain(
   for (const [version, some] of byVersion) {
     const chains = new Map(some.map(({ chain }) => [chain.configuration, chain]));
     const wanted = some.map(({ chain, file }) => wantedAgain(chain, file, place));
-    const made = await prepare(session, farm, wanted, version);
+    const made = await prepare(session, farm, wanted, { esphomeVersion: version });
     refused.push(...made.refused);
     for (const request of made.requests) {
       const chain = chains.get(request.configuration);

@@ -1,10 +1,10 @@
 /** Hands chains over to the farm, and follows them. What `install`, `build` and `upload` share. */
 import { randomBytes } from "node:crypto";
 import { poll } from "#actor/clock.ts";
-import type { ChainRequest } from "#protocol/admin.ts";
+import type { AgentView, ChainRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { UnavailableError } from "#protocol/errors.ts";
-import { type AgentId, type ChainId, chainIdFrom } from "#protocol/ids.ts";
+import { type AgentId, type ChainId, chainIdFrom, type Label } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { shown, widthOf } from "#cli/clean-text.ts";
 import { type ExitCode, exitCodes, worstOf } from "#cli/exit-codes.ts";
@@ -119,27 +119,45 @@ export function nextSteps(chains: readonly ChainId[]): string {
 /** A job that no agent can take waits for one, which looks like nothing happening. */
 async function hintAtMissingAgents(session: Session, farm: Farm, requests: readonly ChainRequest[]): Promise<void> {
   const { agents } = await farm.ask({ v: 1, kind: "agents" }, "agents");
-  const online = agents.filter((agent) => agent.online).map(({ announcement }) => announcement);
-  const ofLane = (lane: Lane) => online.filter((announcement) => announcement.lane === lane);
-  const hint = (lane: Lane, isWanted: boolean) => {
-    if (isWanted && ofLane(lane).length === 0)
-      session.terminal.note(`no ${lane} agent is online: the jobs wait until one is (\`flashyard agents\`)`);
-  };
-  hint(
-    "compile",
-    requests.some(({ build }) => build !== undefined),
-  );
-  hint(
-    "upload",
-    requests.some(({ upload }) => upload !== undefined),
-  );
-  const named = new Set(requests.flatMap(({ upload }): AgentId[] => (upload?.on === undefined ? [] : [upload.on])));
-  for (const agent of named) {
-    if (ofLane("upload").length === 0 || ofLane("upload").some((announcement) => announcement.agent === agent))
-      continue;
-    const others = ofLane("upload").map((announcement) => announcement.agent);
-    session.terminal.note(
-      `no upload agent called ${agent} is online (there is ${others.join(", ")}): the upload waits for it`,
-    );
+  const hints = [
+    ...missingAgents(
+      agents,
+      "compile",
+      requests.flatMap(({ build, route }) => (build === undefined ? [] : [route ?? { labels: [] }])),
+    ),
+    ...missingAgents(
+      agents,
+      "upload",
+      requests.flatMap(({ upload }) => (upload === undefined ? [] : [{ on: upload.on, labels: upload.labels ?? [] }])),
+    ),
+  ];
+  for (const hint of new Set(hints)) session.terminal.note(hint);
+}
+
+interface WantedAgent {
+  readonly on?: AgentId | undefined;
+  readonly labels: readonly Label[];
+}
+
+/** What jobs of a lane will wait for. Pure. */
+export function missingAgents(
+  agents: readonly AgentView[],
+  lane: Lane,
+  wanted: readonly WantedAgent[],
+): readonly string[] {
+  const online = agents.filter((agent) => agent.online && agent.announcement.lane === lane);
+  const working = online.filter(({ isDrained }) => !isDrained).map(({ announcement }) => announcement);
+  if (wanted.length === 0) return [];
+  if (working.length === 0) {
+    const what = online.length === 0 ? "online" : "given work: all are drained";
+    return [`no ${lane} agent is ${what}; the jobs wait until one is (\`flashyard agents\`)`];
   }
+  return wanted.flatMap(({ on, labels }) => {
+    const fitting = working.filter((announcement) => labels.every((label) => announcement.labels?.includes(label)));
+    if (fitting.some((announcement) => on === undefined || announcement.agent === on)) return [];
+    const name = on === undefined ? `no ${lane} agent` : `no ${lane} agent called ${on}`;
+    const carrying = labels.length === 0 ? "" : ` that carries ${labels.join(" and ")}`;
+    const others = working.map((announcement) => announcement.agent).join(", ");
+    return [`${name}${carrying} is online (there is ${others}): the job waits for it`];
+  });
 }

@@ -1,4 +1,6 @@
 /** What both drivers take and give back. */
+import { access, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { type Clock, systemClock } from "#actor/clock.ts";
 import type { GroupLedger } from "#actor/process-group.ts";
 import { inStage, type StageOptions } from "#actor/stage.ts";
@@ -12,8 +14,8 @@ import { abortedStop, failed, type Attempt, type Stop } from "#toolchain/attempt
 
 export interface BuildRequest<Spec> {
   readonly spec: Spec;
-  /** The bundle's bytes; their digest must be the one of the spec. */
-  readonly bundle: Buffer;
+  /** The file of its bundle, inflated and checked. */
+  readonly tar: string;
   readonly configuration: Configuration;
   readonly workspace: Workspace;
   readonly signal?: AbortSignal | undefined;
@@ -51,11 +53,28 @@ export async function inTreeStage<T extends object>(
 }
 
 /** `folder` holds the images and nothing else; whoever has sent them drops it. */
-export type BuildResult = Attempt<{
+export interface Built {
   readonly manifest: ArtifactManifest;
   readonly images: readonly KeptImage[];
   readonly folder: string;
-}>;
+}
+
+/** `isWarm`: a build had succeeded in the tree before. */
+export type BuildResult = Attempt<Built & { readonly isWarm: boolean }>;
+
+/** Builds in a tree, and notes that something has been built there. */
+export async function notingWarmth(tree: Tree, build: () => Promise<Attempt<Built>>): Promise<BuildResult> {
+  const note = join(tree.folder, "built");
+  const isWarm = await access(note).then(
+    () => true,
+    () => false,
+  );
+  const built = await build();
+  if (!built.ok) return built;
+  // Without room for the note the next build counts as cold, which does no harm.
+  await writeFile(note, "").catch(() => undefined);
+  return { ...built, isWarm };
+}
 
 export interface WantedImage extends Pick<Image, "role" | "name" | "offset"> {
   readonly file: string;

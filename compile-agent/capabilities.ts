@@ -1,27 +1,41 @@
 /** What a build machine says that it can do. */
-import { availableParallelism, totalmem } from "node:os";
+import { type CompileSettings, thisMachine } from "#actor/agent-settings.ts";
 import type { CompileCapabilities } from "#protocol/agent.ts";
 import { warmTreesMax } from "#protocol/agent.ts";
 import type { Workspace } from "#compile-agent/workspace.ts";
 import type { EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
 import type { Python } from "#toolchain/python.ts";
 
-/** Read anew whenever a job has ended; `pythons` are searched for once, at the start. */
-export async function readCapabilities(
-  environments: EsphomeEnvironments,
-  workspace: Workspace,
+type Pins = Pick<CompileSettings, "pinnedVersions" | "pinnedPlatforms">;
+
+/** What is known without looking at the disk: for the first statement, so that the pins hold from the beginning. */
+export function plainCapabilities(
   pythons: readonly Python[],
-): Promise<CompileCapabilities> {
-  const trees = await workspace.warmTrees();
+  { pinnedVersions, pinnedPlatforms }: Pins = {},
+): CompileCapabilities {
+  const { memoryBytes, processors } = thisMachine();
   return {
-    esphomeVersions: [...(await environments.ready())],
+    esphomeVersions: [],
     // Whoever has no Python at all can only build what needs no ESPHome.
     makesEnvironments: pythons.length > 0,
     pythons: pythons.map((python) => python.version),
-    cpus: availableParallelism(),
-    memoryBytes: totalmem(),
-    warm: trees.slice(0, warmTreesMax),
+    cpus: processors,
+    memoryBytes,
+    ...(pinnedVersions === undefined ? {} : { pinnedVersions: [...pinnedVersions] }),
+    ...(pinnedPlatforms === undefined ? {} : { pinnedPlatforms: [...pinnedPlatforms] }),
+    environment: `${process.platform}-${process.arch}`,
+    warm: [],
   };
+}
+
+/** Read anew whenever a job has ended; `plain` is of the start. Of more trees than can be stated, the newest are. */
+export async function readCapabilities(
+  environments: EsphomeEnvironments,
+  workspace: Workspace,
+  plain: CompileCapabilities,
+): Promise<CompileCapabilities> {
+  const trees = await workspace.warmTrees();
+  return { ...plain, esphomeVersions: [...(await environments.ready())], warm: trees.slice(0, warmTreesMax) };
 }
 
 /**

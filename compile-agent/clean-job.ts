@@ -15,7 +15,7 @@ import type { Removal, TreesToRemove } from "#compile-agent/workspace.ts";
 
 /** Failures: `tree-stuck`, `deadline`. Whatever its end, no build finds half a tree. */
 export async function clean(
-  { workspace, clock, limits = stageLimits, announceTrees, say }: CompileServices,
+  { workspace, bundles, clock, limits = stageLimits, announceTrees, say }: CompileServices,
   { chain, job, trees, configuration }: CleanDispatch,
   signal: AbortSignal,
   onLine: (line: string) => void,
@@ -31,6 +31,7 @@ export async function clean(
         onGone: watch.moved,
       });
       if (removal === undefined) return { kind: "stopped" };
+      if (which === "all") await bundles.clear();
       onLine(removal.trees === 1 ? "1 build tree is gone" : `${removal.trees} build trees are gone`);
       return resultOf(removal);
     } catch (error) {

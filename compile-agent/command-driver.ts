@@ -8,8 +8,10 @@ import {
   inTreeStage,
   keepImages,
   missing,
+  notingWarmth,
   type BuildRequest,
   type BuildResult,
+  type Built,
   type WantedImage,
 } from "#compile-agent/build.ts";
 import { ProgressMeter } from "#compile-agent/output.ts";
@@ -31,7 +33,7 @@ export async function buildWithCommand(request: BuildRequest<CommandBuildSpec>):
   const { configuration, workspace, signal } = request;
   try {
     const result = await workspace.withTree({ version: "command", configuration }, signal, (tree) =>
-      buildInTree(request, tree),
+      notingWarmth(tree, () => buildInTree(request, tree)),
     );
     return result ?? abortedStop;
   } catch (error) {
@@ -39,11 +41,9 @@ export async function buildWithCommand(request: BuildRequest<CommandBuildSpec>):
   }
 }
 
-async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree): Promise<BuildResult> {
+async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree): Promise<Attempt<Built>> {
   const { spec, workspace } = request;
-  const unpacked = await inTreeStage(request, "unpacking", tree, () =>
-    unpackBundle(request.bundle, tree.source, { expectedDigest: spec.bundle }),
-  );
+  const unpacked = await inTreeStage(request, "unpacking", tree, () => unpackBundle(request.tar, tree.source));
   if (!unpacked.ok) return unpacked;
   const stop = await runCommand(request, tree.source);
   if (stop !== undefined) return stop;

@@ -1,7 +1,6 @@
 /** The jobs of the compile lane. A compile job: its bundle comes, its driver builds, its images go to the store. */
-import { readFile } from "node:fs/promises";
 import type { Clock } from "#actor/clock.ts";
-import type { JobHandler } from "#actor/lane-worker.ts";
+import type { Attempt, JobHandler } from "#actor/lane-worker.ts";
 import type { GroupLedger } from "#actor/process-group.ts";
 import { inStage } from "#actor/stage.ts";
 import { describeFailure, type Failure } from "#protocol/failure.ts";
@@ -13,15 +12,17 @@ import type { JobLogWriter } from "#bus/job-log.ts";
 import type { ObjectStore } from "#bus/object-store.ts";
 import { transferWithin } from "#bus/object-transfer.ts";
 import type { BuildResult } from "#compile-agent/build.ts";
+import type { BundleCache, TakenBundle } from "#compile-agent/bundle-cache.ts";
 import { clean } from "#compile-agent/clean-job.ts";
 import { buildWithCommand } from "#compile-agent/command-driver.ts";
 import { buildWithEsphome } from "#compile-agent/esphome-driver.ts";
 import type { Workspace } from "#compile-agent/workspace.ts";
+import type { Stop } from "#toolchain/attempt.ts";
 import type { EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
 
 export interface CompileServices {
-  readonly bundles: Pick<ObjectStore, "get">;
-  readonly artifacts: Pick<ObjectStore, "put">;
+  readonly bundles: Pick<BundleCache, "take" | "clear">;
+  readonly artifacts: Pick<ObjectStore, "putFile">;
   readonly workspace: Workspace;
   readonly environments: EsphomeEnvironments;
   readonly ledger: GroupLedger;
@@ -33,13 +34,16 @@ export interface CompileServices {
   readonly announceTrees: () => Promise<void>;
 }
 
-/** How the compile lane does a job. What the store or the network does only delays it; the signal ends it with `stopped`. */
+/**
+ * How the compile lane does a job. What the store or the network does only delays it; the signal ends it with `stopped`. The slot of
+ * a build is free as soon as its images are out of the tree.
+ */
 export function compileHandler(services: CompileServices): JobHandler {
-  return async (dispatch, { signal }) => {
+  return async (dispatch, attempt) => {
     if (dispatch.job === "upload") return failed({ kind: "internal", detail: "an upload came down the compile lane" });
     const log = services.openLog(dispatch.chain, dispatch.job);
     try {
-      const result = await work(services, dispatch, signal, (line) => log.line(line));
+      const result = await work(services, dispatch, attempt, (line) => log.line(line));
       if (result.kind === "failed") log.line(describeFailure(result.failure));
       return result;
     } finally {
@@ -53,47 +57,45 @@ export function compileHandler(services: CompileServices): JobHandler {
 function work(
   services: CompileServices,
   dispatch: CompileDispatch | CleanDispatch,
-  signal: AbortSignal,
+  attempt: Attempt,
   onLine: (line: string) => void,
 ): Promise<JobResult> {
   switch (dispatch.job) {
     case "compile":
-      return compile(services, dispatch, signal, onLine);
+      return compile(services, dispatch, attempt, onLine);
     case "clean":
-      return clean(services, dispatch, signal, onLine);
+      return clean(services, dispatch, attempt.signal, onLine);
   }
 }
 
 async function compile(
   services: CompileServices,
   dispatch: CompileDispatch,
-  signal: AbortSignal,
+  attempt: Attempt,
   onLine: (line: string) => void,
 ): Promise<JobResult> {
   const { clock, bundles, artifacts, limits = stageLimits } = services;
+  const { signal } = attempt;
   const startedAt = clock.monotonic();
   const say = (progress: Omit<Progress, "v">) => services.say(dispatch.chain, dispatch.job, { v: 1, ...progress });
   say({ phase: "fetching" });
   const stage = { limits, clock, signal };
   const fetched = await inStage({ ...stage, stage: "fetching" }, (watch) =>
-    transferWithin(watch, clock, (transfer) => bundles.get(dispatch.spec.bundle, transfer)),
+    transferWithin(watch, clock, (transfer) => bundles.take(dispatch.spec.bundle, transfer)),
   );
   if (fetched.kind !== "done") return fetched;
-  if (!fetched.value.ok) {
-    const { bundle } = dispatch.spec;
-    const { found } = fetched.value;
-    const reason = found === "missing" ? `${bundle} is not in the store` : `its digest is ${found}, not ${bundle}`;
-    return failed({ kind: "bundle-refused", reason });
-  }
-  const built = await build(services, dispatch, Buffer.from(fetched.value.bytes), signal, onLine, say);
-  if (!built.ok) return built.aborted ? { kind: "stopped" } : failed(built.failure);
-  say({ phase: "storing" });
+  if (!fetched.value.ok) return stopOf(fetched.value);
+  const built = await build(services, dispatch, fetched.value.bundle, signal, onLine, say);
+  if (!built.ok) return stopOf(built);
+  const { manifest, isWarm } = built;
+  const buildMs = Math.round(clock.monotonic() - startedAt);
   try {
+    await attempt.release();
+    say({ phase: "storing" });
     const stored = await inStage({ ...stage, stage: "storing" }, async (watch) => {
       for (const { path, digest } of built.images) {
-        const bytes = await readFile(path);
         const done = await transferWithin(watch, clock, async (transfer) => {
-          await artifacts.put(digest, bytes, transfer);
+          await artifacts.putFile(digest, path, transfer);
           return {};
         });
         if (done === undefined) return undefined;
@@ -104,25 +106,31 @@ async function compile(
   } finally {
     await services.workspace.dropResult(built.folder);
   }
-  return { kind: "built", manifest: built.manifest, buildMs: Math.round(clock.monotonic() - startedAt) };
+  return { kind: "built", manifest, buildMs, isWarm };
 }
 
-function build(
+async function build(
   services: CompileServices,
   { spec, configuration }: CompileDispatch,
-  bundle: Buffer,
+  taken: TakenBundle,
   signal: AbortSignal,
   onLine: (line: string) => void,
   onProgress: (progress: Omit<Progress, "v">) => void,
 ): Promise<BuildResult> {
+  await using bundle = taken;
+  const { tar } = bundle;
   const { workspace, ledger, environments, clock, limits } = services;
-  const common = { bundle, configuration, workspace, signal, onLine, onProgress, ledger, clock, limits };
+  const common = { tar, configuration, workspace, signal, onLine, onProgress, ledger, clock, limits };
   switch (spec.driver) {
     case "esphome":
-      return buildWithEsphome({ ...common, spec, environments });
+      return await buildWithEsphome({ ...common, spec, environments });
     case "command":
-      return buildWithCommand({ ...common, spec });
+      return await buildWithCommand({ ...common, spec });
   }
+}
+
+function stopOf(stop: Stop): JobResult {
+  return stop.aborted ? { kind: "stopped" } : failed(stop.failure);
 }
 
 function failed(failure: Failure): JobResult {

@@ -26,6 +26,8 @@ export interface EsphomeArtifacts {
   readonly platform: string;
   readonly chip?: string;
   readonly images: readonly WantedImage[];
+  /** The ELF; for the host the program itself, which ESPHome builds without `-g`. Absent where a build leaves none. */
+  readonly debug?: WantedImage;
   /** Absent for releases that write no `build_info.json`. */
   readonly build?: EsphomeBuild;
   /** Deleting it makes the next run stamp a new build time into the binary. */
@@ -42,10 +44,12 @@ export async function findEsphomeArtifacts(source: string, entry: string): Promi
   const platform = storage.data.core_platform ?? hardware;
   const buildInfoFile = join(buildPath, "build_info.json");
   const build = buildFrom(name, await readJson(buildInfoFile));
+  const debug = platform === "host" ? firmware : await elfBeside(firmware, name);
   return {
     platform,
     ...(hardware === platform ? {} : { chip: hardware }),
     images: await imagesBeside(firmware),
+    ...(debug === undefined ? {} : { debug: { role: "debug", name: basename(debug), file: debug } }),
     ...(build === undefined ? {} : { build }),
     buildInfoFile,
   };
@@ -61,6 +65,16 @@ async function imagesBeside(firmware: string): Promise<readonly WantedImage[]> {
   // Made for offset 0: it has the bootloader and the partition table in front.
   if (await exists(factory)) images.push({ role: "factory", name: basename(factory), file: factory, offset: 0 });
   return images;
+}
+
+/**
+ * ESP32, ESP8266 and RP2040 builds leave `firmware.elf` (`get_elf_path` of ESPHome's toolchains, 2026.10; ESP-IDF's own is called
+ * after the device), nRF52 ones Zephyr's, LibreTiny ones `raw_firmware.elf`.
+ */
+async function elfBeside(firmware: string, name: string): Promise<string | undefined> {
+  const names = ["firmware.elf", `${name}.elf`, "zephyr/zephyr/zephyr.elf", "zephyr/zephyr.elf", "raw_firmware.elf"];
+  for (const path of names.map((elf) => join(dirname(firmware), elf))) if (await exists(path)) return path;
+  return undefined;
 }
 
 function buildFrom(name: string, json: unknown): EsphomeBuild | undefined {

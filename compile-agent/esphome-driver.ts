@@ -2,6 +2,7 @@
 import { readFile, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { ArtifactManifest, Image } from "#protocol/artifact.ts";
+import { describeFailure } from "#protocol/failure.ts";
 import type { EsphomeBuildSpec } from "#protocol/job.ts";
 import { stageLimits } from "#protocol/limits.ts";
 import { systemClock } from "#actor/clock.ts";
@@ -11,9 +12,11 @@ import {
   inTreeStage,
   keepImages,
   missing,
+  notingWarmth,
   stageOf,
   type BuildRequest,
   type BuildResult,
+  type Built,
 } from "#compile-agent/build.ts";
 import { findEsphomeArtifacts, type EsphomeArtifacts } from "#compile-agent/esphome-artifacts.ts";
 import { ProgressMeter } from "#compile-agent/output.ts";
@@ -44,11 +47,13 @@ export async function buildWithEsphome(request: EsphomeBuildRequest): Promise<Bu
     request.onLine?.(line);
   };
   meter.say({ phase: "environment" });
+  // Marked before it is looked for, so that no other process takes it away in between.
+  await using _use = await request.environments.use(spec.version);
   const environment = await ensureEnvironment(request, onLine);
   if (!environment.ok) return environment;
   try {
     const result = await workspace.withTree({ version: spec.version, configuration }, signal, (tree) =>
-      buildInTree(request, environment.env, tree, onLine),
+      notingWarmth(tree, () => buildInTree(request, environment.env, tree, onLine)),
     );
     return result ?? abortedStop;
   } catch (error) {
@@ -76,11 +81,9 @@ async function buildInTree(
   env: EsphomeEnvironment,
   tree: Tree,
   onLine: (line: string) => void,
-): Promise<BuildResult> {
+): Promise<Attempt<Built>> {
   const { spec, signal } = request;
-  const unpacked = await inTreeStage(request, "unpacking", tree, () =>
-    unpackBundle(request.bundle, tree.source, { expectedDigest: spec.bundle }),
-  );
+  const unpacked = await inTreeStage(request, "unpacking", tree, () => unpackBundle(request.tar, tree.source));
   if (!unpacked.ok) return unpacked;
   if (!unpacked.files.includes(spec.entry)) {
     return failed({ kind: "bundle-refused", reason: `it does not hold the configuration ${spec.entry}` });
@@ -106,7 +109,7 @@ async function compileAndKeep(
   tree: Tree,
   onLine: (line: string) => void,
   folder: string,
-): Promise<BuildResult> {
+): Promise<Attempt<Built>> {
   const { spec, signal, ledger, clock = systemClock } = request;
   const { silenceMs, totalMs } = { ...stageLimits.compiling, ...request.limits?.compiling };
   const startedAt = clock.monotonic();
@@ -123,7 +126,7 @@ async function compileAndKeep(
       onLine,
     });
     if (!run.ok) return run;
-    const images = await inTreeStage(request, "collecting", tree, () => collect(tree.source, spec.entry, folder));
+    const images = await inTreeStage(request, "collecting", tree, () => collect(request, tree.source, folder));
     if (!images.ok) return images;
     const { found } = images;
     const { build } = found;
@@ -131,7 +134,8 @@ async function compileAndKeep(
     const firmware = images.kept[0];
     if (build === undefined || firmware === undefined || (await hasOwnBuildTime(tree.folder, firmware.digest, build))) {
       if (build !== undefined && firmware !== undefined) await noteBuild(tree.folder, firmware.digest, build);
-      return { ok: true, manifest: manifestOf(spec.version, found, images.entries), images: images.kept, folder };
+      const manifest = manifestOf(spec.version, found, images.entries, images.debug);
+      return { ok: true, manifest, images: images.kept, folder };
     }
     if (left <= 1) return failed({ kind: "internal", detail: `${found.buildInfoFile} keeps its build time` });
     onLine("the binary changed and its build time did not; building once more, so that the device can tell them apart");
@@ -142,20 +146,38 @@ async function compileAndKeep(
   }
 }
 
-async function collect(source: string, entry: string, folder: string) {
-  const found = await findEsphomeArtifacts(source, entry);
+async function collect({ spec, onLine }: EsphomeBuildRequest, source: string, folder: string) {
+  const found = await findEsphomeArtifacts(source, spec.entry);
   if (found === undefined) return missing("ESPHome left no record of a build");
   const images = await keepImages(found.images, folder);
-  return images.ok ? { ...images, found } : images;
+  if (!images.ok) return images;
+  const debug = spec.keepsDebug === true ? await keepDebug(found, folder, onLine) : undefined;
+  // The program of a host build is its image as well.
+  const more = debug?.kept.filter(({ digest }) => !images.kept.some((image) => image.digest === digest)) ?? [];
+  return { ...images, kept: [...images.kept, ...more], found, debug: debug?.entries };
 }
 
-function manifestOf(version: string, found: EsphomeArtifacts, images: readonly Image[]): ArtifactManifest {
+/** A build without debug symbols, or with more than the farm carries, is a build all the same, and says so. */
+async function keepDebug(found: EsphomeArtifacts, folder: string, onLine?: (line: string) => void) {
+  const kept = found.debug === undefined ? missing("there is no ELF") : await keepImages([found.debug], folder);
+  if (kept.ok) return kept;
+  if (!kept.aborted) onLine?.(`the debug symbols are not kept: ${describeFailure(kept.failure)}`);
+  return undefined;
+}
+
+function manifestOf(
+  version: string,
+  found: EsphomeArtifacts,
+  images: readonly Image[],
+  debug: readonly Image[] | undefined,
+): ArtifactManifest {
   return {
     v: 1,
     tool: { name: "esphome", version },
     platform: found.platform,
     ...(found.chip === undefined ? {} : { chip: found.chip }),
     images: [...images],
+    ...(debug === undefined ? {} : { debug: [...debug] }),
     ...(found.build === undefined ? {} : { esphome: found.build }),
   };
 }

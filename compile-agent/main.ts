@@ -1,6 +1,6 @@
 /** Entry of a compile agent's process: environment, wiring, signals. With `--check` it only reads its settings and ends. */
 import { join } from "node:path";
-import { readAgentSettings } from "#actor/agent-settings.ts";
+import { type CompileSettings, readAgentSettings, readCompileSettings } from "#actor/agent-settings.ts";
 import { systemClock } from "#actor/clock.ts";
 import { createLog, type Log } from "#actor/log.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
@@ -9,11 +9,13 @@ import { messageOf } from "#protocol/errors.ts";
 import { objectStores } from "#protocol/names.ts";
 import { JobLogWriter, publishProgress } from "#bus/job-log.ts";
 import { type AgentWorld, type LaneWork, runLaneAgent } from "#bus/lane-agent.ts";
+import { onPrefetch } from "#bus/lanes.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { statementPauseMs } from "#bus/presence.ts";
-import { inTurn, readCapabilities } from "#compile-agent/capabilities.ts";
+import { BundleCache } from "#compile-agent/bundle-cache.ts";
+import { inTurn, plainCapabilities, readCapabilities } from "#compile-agent/capabilities.ts";
 import { compileHandler } from "#compile-agent/compile-job.ts";
-import { Workspace } from "#compile-agent/workspace.ts";
+import { defaultTreesBytesMax, type Removal, Workspace } from "#compile-agent/workspace.ts";
 import { EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
 import { findPythons } from "#toolchain/python.ts";
 
@@ -21,9 +23,13 @@ import { findPythons } from "#toolchain/python.ts";
 const readMsMax = 5_000;
 
 /** Wires the lane. What a killed predecessor has left is removed: builds whose results it had not sent run again. */
-async function prepare({ settings, connection, ledger, clock, log }: AgentWorld): Promise<LaneWork> {
+async function prepare(
+  { settings, connection, ledger, clock, log }: AgentWorld,
+  compileSettings: CompileSettings,
+): Promise<LaneWork> {
   const pythonHint = process.env.FLASHYARD_PYTHON;
-  const workspace = new Workspace(join(settings.home, "build"));
+  const { environmentsMax, treesBytesMax = await defaultTreesBytesMax(settings.home) } = compileSettings;
+  const workspace = new Workspace(join(settings.home, "build"), { clock, onMeasured: () => void keepWithinLimit() });
   // Gigabytes, perhaps: the lane opens meanwhile, because no build will find them.
   void removeLeftovers(workspace, log);
   const environments = new EsphomeEnvironments({
@@ -33,12 +39,14 @@ async function prepare({ settings, connection, ledger, clock, log }: AgentWorld)
     pythonHint,
     variables: mirrors(process.env),
     ledger,
+    keepMax: environmentsMax,
   });
   const { pythons } = await findPythons({ hint: pythonHint });
+  const plain = plainCapabilities(pythons, compileSettings);
   let tell: (capabilities: CompileCapabilities) => void = () => {};
   const announceTrees = inTurn(async () => {
     const hasRead = new AbortController();
-    const reading = readCapabilities(environments, workspace, pythons)
+    const reading = readCapabilities(environments, workspace, plain)
       .then(tell)
       .catch((error: unknown) => log.warn({ err: error }, "the capabilities cannot be told"))
       .finally(() => hasRead.abort());
@@ -47,8 +55,19 @@ async function prepare({ settings, connection, ledger, clock, log }: AgentWorld)
     await clock.pause(statementPauseMs);
     await connection.flush().catch(() => undefined);
   });
+  const store = new ObjectStore(connection, objectStores.bundles);
+  const bundles = new BundleCache(join(settings.home, "bundles"), store, clock);
+  onPrefetch(connection, settings.agent, (digest) => void bundles.prefetch(digest));
+  // Also tells what the build that has just ended has left.
+  const keepWithinLimit = inTurn(async () => {
+    const { signal } = new AbortController();
+    await workspace.makeRoom(treesBytesMax, { signal, onOut: announceTrees }).then(
+      (removal) => logStuck(removal?.stuck, "a build tree that is one too many cannot be removed", log),
+      (error: unknown) => log.warn({ err: error }, "no room can be made among the build trees"),
+    );
+  });
   const handler = compileHandler({
-    bundles: new ObjectStore(connection, objectStores.bundles),
+    bundles,
     artifacts: new ObjectStore(connection, objectStores.artifacts),
     workspace,
     environments,
@@ -60,16 +79,22 @@ async function prepare({ settings, connection, ledger, clock, log }: AgentWorld)
   });
   return {
     handler,
+    compile: plain,
     onOpen(worker) {
       tell = (compile) => worker.setCapabilities({ compile });
       void announceTrees();
+      // The limit may be another one than before.
+      void keepWithinLimit();
     },
   };
 }
 
 async function removeLeftovers(workspace: Workspace, log: Log): Promise<void> {
-  const stuck = await workspace.removeLeftovers();
-  if (stuck !== undefined) log.warn({ path: stuck.path, err: stuck.error }, "what a former run left cannot be removed");
+  logStuck(await workspace.removeLeftovers(), "what a former run left cannot be removed", log);
+}
+
+function logStuck(stuck: Removal["stuck"], message: string, log: Log): void {
+  if (stuck !== undefined) log.warn({ path: stuck.path, err: stuck.error }, message);
 }
 
 /** ESPHome's own mirror settings; nothing else of this process's environment reaches a build. */
@@ -81,12 +106,21 @@ function mirrors(env: NodeJS.ProcessEnv): Record<string, string> {
 const stopping = new AbortController();
 try {
   const settings = readAgentSettings(process.env, "compile");
+  const compileSettings = readCompileSettings(process.env);
   const log = createLog({ role: "compile-agent", agent: settings.agent, lane: "compile" }, settings.logLevel);
   onShutdown(async () => stopping.abort());
   if (process.env.FLASHYARD_SUPERVISED === "1") onOrphaned(() => stopping.abort());
   const isCheck = process.argv.includes("--check");
-  if (!isCheck)
-    await runLaneAgent({ settings, lane: "compile", clock: systemClock, log, signal: stopping.signal, prepare });
+  if (!isCheck) {
+    await runLaneAgent({
+      settings,
+      lane: "compile",
+      clock: systemClock,
+      log,
+      signal: stopping.signal,
+      prepare: (world) => prepare(world, compileSettings),
+    });
+  }
 } catch (error) {
   process.stderr.write(`compile-agent: ${messageOf(error)}\n`);
   process.exitCode = 1;

@@ -5,14 +5,19 @@
  * 2. Images are copied out of the tree before it is free again, so the next build cannot change what is being sent.
  * 3. A tree that is taken away leaves its place whole, by one rename, and only then is deleted: whatever interrupts that, no
  *    build and no statement of warm trees ever finds half of one.
+ * 4. A tree is measured while it still belongs to the build that has ended in it, and behind the result, which does not wait. So
+ *    nobody gets a tree that is walked, and what is stated of a free tree is what its last build has left.
+ * 5. Room is made of trees that nobody has and nobody waits for.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { lstat, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { lstat, mkdir, readdir, rename, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { z } from "zod";
-import { Configuration, Digest } from "#protocol/ids.ts";
+import { type Clock, systemClock } from "#actor/clock.ts";
+import type { WarmTree } from "#protocol/agent.ts";
+import { type Configuration, Digest } from "#protocol/ids.ts";
+import { measureTree, readTreeNote, writeTreeNote } from "#compile-agent/tree-note.ts";
 
 export interface Tree {
   /** Notes on the tree. */
@@ -30,11 +35,13 @@ export interface KeptImage {
   readonly bytes: number;
 }
 
-const TreeNote = z.object({ v: z.literal(1), version: z.string(), configuration: Configuration });
+/** Whose a tree is. */
+export type TreeName = Pick<WarmTree, "version" | "configuration">;
 
-export interface WarmTree {
-  readonly version: string;
-  readonly configuration: Configuration;
+export interface WorkspaceOptions {
+  readonly clock?: Clock;
+  /** Called when a tree is free again and its size is known. */
+  readonly onMeasured?: () => void;
 }
 
 /** What is to be taken away: the trees of a configuration under every version, or all there are. */
@@ -55,6 +62,30 @@ export interface RemovalOptions {
   readonly onGone?: () => void;
 }
 
+interface SizedTree {
+  readonly place: string;
+  readonly bytes: number;
+  readonly usedAt: number;
+}
+
+/** Trees on their way out. */
+interface Outgoing {
+  readonly graves: string[];
+  stuck?: Removal["stuck"];
+}
+
+/**
+ * How much trees may take by default: a quarter of their disk, because the toolchains, the environments, and the farm's store on
+ * the same machine need the rest; and 50 GB at most, because that is a hundred trees of half a gigabyte (one for the host has 80 MB)
+ * and more would stay warm for nobody.
+ */
+export async function defaultTreesBytesMax(home: string): Promise<number> {
+  const { blocks, bsize } = await statfs(home);
+  return Math.min((blocks * bsize) / 4, treesBytesMax);
+}
+
+const treesBytesMax = 50_000_000_000;
+
 export class Workspace {
   readonly #trees: string;
   readonly #results: string;
@@ -64,8 +95,12 @@ export class Workspace {
   readonly #resultsInUse = new Set<string>();
   /** The end of the line of those who want a tree, by its folder. */
   readonly #lines = new Map<string, Promise<void>>();
+  readonly #clock: Clock;
+  readonly #onMeasured: () => void;
 
-  constructor(home: string) {
+  constructor(home: string, { clock = systemClock, onMeasured = () => {} }: WorkspaceOptions = {}) {
+    this.#clock = clock;
+    this.#onMeasured = onMeasured;
     this.#trees = join(home, "trees");
     this.#results = join(home, "results");
     this.#removed = join(home, "removed");
@@ -76,7 +111,7 @@ export class Workspace {
    * @returns what `work` returned, or undefined when the signal fired while it waited for its turn.
    */
   async withTree<T>(
-    { version, configuration }: WarmTree,
+    { version, configuration }: TreeName,
     signal: AbortSignal | undefined,
     work: (tree: Tree) => Promise<T>,
   ): Promise<T | undefined> {
@@ -87,23 +122,60 @@ export class Workspace {
     try {
       const source = join(folder, "source");
       await mkdir(source, { recursive: true });
-      await writeFile(join(folder, "tree.json"), JSON.stringify({ v: 1, version, configuration }));
+      const before = await readTreeNote(folder);
+      await writeTreeNote(folder, { ...before, version, configuration, usedAt: this.#clock.now() });
       return await work({ folder, source, keepFor: (rest) => rests.push(rest) });
     } finally {
-      void Promise.allSettled(rests).then(leave);
+      void Promise.allSettled(rests)
+        .then(() => this.#measure(folder, { version, configuration, usedAt: this.#clock.now() }))
+        .then(leave)
+        .then(this.#onMeasured);
     }
   }
 
-  /** Every tree that exists. */
+  /** Invariant 4. What cannot be noted now, e.g. on a full disk, is measured again when room is made. */
+  async #measure(folder: string, tree: WarmTree): Promise<number> {
+    const bytes = await measureTree(folder);
+    await writeTreeNote(folder, { ...tree, bytes }).catch(() => undefined);
+    return bytes;
+  }
+
+  /** Every tree that exists, the one that was used last first. */
   async warmTrees(): Promise<readonly WarmTree[]> {
-    const found: WarmTree[] = [];
-    for (const version of await readdir(this.#trees).catch(() => [])) {
-      for (const name of await readdir(join(this.#trees, version)).catch(() => [])) {
-        const note = await readNote(join(this.#trees, version, name));
-        if (note !== undefined) found.push({ version: note.version, configuration: note.configuration });
-      }
+    const notes = await Promise.all((await this.#placesOf("all")).map(readTreeNote));
+    return notes.filter((note) => note !== undefined).toSorted((a, b) => (b.usedAt ?? 0) - (a.usedAt ?? 0));
+  }
+
+  /**
+   * Takes away the trees that were used longest ago, until the rest takes no more than `bytesMax` (invariants 3 and 5). A tree
+   * that is larger than that goes as well, as soon as it is free: the limit is a promise to whoever shares the disk.
+   */
+  async makeRoom(bytesMax: number, options: RemovalOptions): Promise<Removal | undefined> {
+    await mkdir(this.#removed, { recursive: true });
+    const trees: SizedTree[] = [];
+    for (const place of await this.#placesOf("all")) trees.push(await this.#sizeOf(place));
+    let bytes = trees.reduce((sum, tree) => sum + tree.bytes, 0);
+    const outgoing: Outgoing = { graves: [] };
+    for (const tree of trees.toSorted((a, b) => a.usedAt - b.usedAt)) {
+      if (bytes <= bytesMax) break;
+      if (this.#lines.has(tree.place)) continue;
+      // Nothing can come in between: the queue is entered before anything else runs.
+      const leave = await this.#queueFor(tree.place, undefined);
+      if (await this.#takeOut(tree.place, outgoing)) bytes -= tree.bytes;
+      leave?.();
     }
-    return found;
+    return this.#deleteOut(outgoing, options);
+  }
+
+  /** A tree without its size, or without a note, was left by a killed process; one in use is measured when it is free. */
+  async #sizeOf(place: string): Promise<SizedTree> {
+    const note = await readTreeNote(place);
+    const { bytes, usedAt = 0 } = note ?? {};
+    if (bytes !== undefined || this.#lines.has(place)) return { place, usedAt, bytes: bytes ?? 0 };
+    const leave = await this.#queueFor(place, undefined);
+    const measured = note === undefined ? await measureTree(place) : await this.#measure(place, note);
+    leave?.();
+    return { place, usedAt, bytes: measured };
   }
 
   /**
@@ -112,27 +184,42 @@ export class Workspace {
    * toolchains of PlatformIO and ESP-IDF are the machine's, not a build's: they are shared and stay.
    * @returns undefined when the signal fired first; what was out of its place then is deleted by the next start or reset.
    */
-  async removeTrees(which: TreesToRemove, { signal, onOut, onGone }: RemovalOptions): Promise<Removal | undefined> {
+  async removeTrees(which: TreesToRemove, options: RemovalOptions): Promise<Removal | undefined> {
     await mkdir(this.#removed, { recursive: true });
-    let stuck: Removal["stuck"];
-    const out: string[] = [];
+    const outgoing: Outgoing = { graves: [] };
     for (const place of await this.#placesOf(which)) {
-      const leave = await this.#queueFor(place, signal);
+      const leave = await this.#queueFor(place, options.signal);
       if (leave === undefined) return undefined;
-      try {
-        const grave = join(this.#removed, randomBytes(8).toString("hex"));
-        await rename(place, grave);
-        out.push(grave);
-      } catch (error) {
-        // A tree that another removal has taken first is gone as well.
-        if (!isAbsent(error)) stuck ??= { path: place, error, isOut: false };
-      } finally {
-        leave();
-      }
+      await this.#takeOut(place, outgoing);
+      leave();
     }
+    const removal = await this.#deleteOut(outgoing, options);
+    if (removal === undefined || which !== "all") return removal;
+    const left = await this.removeLeftovers();
+    return removal.stuck === undefined && left !== undefined ? { ...removal, stuck: left } : removal;
+  }
+
+  /** Invariant 3, its first half. @returns false when the tree stands as it was. */
+  async #takeOut(place: string, outgoing: Outgoing): Promise<boolean> {
+    try {
+      const grave = join(this.#removed, randomBytes(8).toString("hex"));
+      await rename(place, grave);
+      outgoing.graves.push(grave);
+      return true;
+    } catch (error) {
+      // A tree that another removal has taken first is gone as well.
+      if (isAbsent(error)) return true;
+      outgoing.stuck ??= { path: place, error, isOut: false };
+      return false;
+    }
+  }
+
+  /** Invariant 3, its second half. @returns undefined when the signal fired first. */
+  async #deleteOut(outgoing: Outgoing, { signal, onOut, onGone }: RemovalOptions): Promise<Removal | undefined> {
     await onOut?.();
+    let { stuck } = outgoing;
     let trees = 0;
-    for (const grave of out) {
+    for (const grave of outgoing.graves) {
       if (signal.aborted) return undefined;
       const error = await remove(grave);
       if (error !== undefined) stuck ??= { path: grave, error, isOut: true };
@@ -140,10 +227,6 @@ export class Workspace {
         trees += 1;
         onGone?.();
       }
-    }
-    if (which === "all") {
-      const left = await this.removeLeftovers();
-      stuck ??= left;
     }
     return stuck === undefined ? { trees } : { trees, stuck };
   }
@@ -266,12 +349,4 @@ async function remove(path: string): Promise<unknown> {
 
 function isAbsent(error: unknown): boolean {
   return (error as NodeJS.ErrnoException | undefined)?.code === "ENOENT";
-}
-
-async function readNote(folder: string) {
-  try {
-    return TreeNote.parse(JSON.parse(await readFile(join(folder, "tree.json"), "utf8")));
-  } catch {
-    return undefined;
-  }
 }

@@ -1,22 +1,28 @@
 /** Answers the CLI. Requests that change the farm become events; questions are answered from the farm as committed. */
-import { type AdminAnswer, AdminRequest } from "#protocol/admin.ts";
+import { type AdminAnswer, AdminRequest, type ChainView } from "#protocol/admin.ts";
 import { type Chain, configurationsOf, jobsOf, withoutSecrets } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
-import { ChainId, jobRef } from "#protocol/ids.ts";
+import { type AgentId, ChainId, jobRef } from "#protocol/ids.ts";
 import { isTerminal } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { farmVersion } from "#protocol/version.ts";
 import type { Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
 import type { Answers } from "#coordinator/answers.ts";
+import type { Pruned } from "#coordinator/cache.ts";
 import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
-import { agentViews, explain, findChain, newestBuild, queueDepth } from "#coordinator/core/queries.ts";
+import { explain } from "#coordinator/core/explain.ts";
+import { agentViews, findChain, newestBuild, queueDepth } from "#coordinator/core/queries.ts";
 import type { Interpreter } from "#coordinator/interpreter.ts";
+import type { Memory } from "#coordinator/memory.ts";
 
 export interface AdminPorts {
   readonly answers: Answers;
   readonly interpreter: Interpreter;
+  readonly memory: Memory;
+  /** @throws UnavailableError */
+  pruneCache(before: number): Promise<Pruned>;
   readonly startedAt: number;
   farm(): Farm;
   now(): number;
@@ -26,6 +32,9 @@ export interface AdminPorts {
   /** Whether the chain was accepted before; a request repeated within ten minutes is told. */
   isKnown(chain: ChainId): boolean;
 }
+
+/** Characters of the chains in one answer: half of what a message may hold, for those that UTF-8 makes longer. */
+const chainsBytesMax = 4 * 1024 * 1024;
 
 /** How far back a reference to a finished chain is looked for. */
 const lookBackMax = 5_000;
@@ -84,7 +93,7 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
     case "history":
       return answer(await historyAnswer(ports, request));
     case "chains":
-      return answer(await chainsAnswer(ports, request.ended, request.only));
+      return answer(await chainsAnswer(ports, request));
     case "resolve": {
       const found = await find(ports, request.reference);
       return answer(
@@ -95,6 +104,12 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
     }
     case "agents":
       return answer({ kind: "agents", agents: [...agentViews(farm)] });
+    case "drain":
+      return answer(await drain(ports, request.agent, request.isDrained));
+    case "cache":
+      return answer({ kind: "cache", builds: [...farm.knowledge.builds.values()] });
+    case "prune-cache":
+      return answer({ kind: "cache-pruned", ...(await ports.pruneCache(request.before)) });
     case "devices":
       return answer({ kind: "devices", devices: [...(await ports.interpreter.devices.all())] });
     case "explain": {
@@ -122,6 +137,19 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
   }
 }
 
+async function drain(ports: AdminPorts, agent: AgentId, isDrained: boolean): Promise<AdminAnswer> {
+  const found = agentViews(ports.farm()).find(({ announcement }) => announcement.agent === agent);
+  // One that is away for good, and was drained, can be given back its name.
+  if (found === undefined && !ports.memory.knowledge.drained.has(agent)) {
+    const message = `no agent is called ${agent}; \`flashyard agents\` lists them`;
+    return { kind: "refused", code: "not-found", message };
+  }
+  await ports.memory.setDrained(agent, isDrained);
+  // Whoever waited for this agent, or can have it now, is placed at once.
+  ports.post({ kind: "time-passed" });
+  return { kind: "drained", agent, isDrained, busy: found?.busy ?? 0 };
+}
+
 /** Whether a clean that is asked for again has been done already. */
 function isOver(ports: AdminPorts, id: ChainId): boolean {
   return ports.isKnown(id) && !ports.farm().chains.has(id);
@@ -143,16 +171,44 @@ function notFound(reference: string): AdminAnswer {
   };
 }
 
-async function chainsAnswer(ports: AdminPorts, ended: number, only?: readonly ChainId[]): Promise<AdminAnswer> {
+async function chainsAnswer(
+  ports: AdminPorts,
+  { only, after, ended }: Extract<AdminRequest, { kind: "chains" }>,
+): Promise<AdminAnswer> {
   const { chains } = ports.farm();
   const { history } = ports.interpreter;
   if (only === undefined) {
-    const live = [...chains.values()].map((chain) => viewOf(ports, chain));
-    return { kind: "chains", live, ended: [...(await history.newest(ended))] };
+    const ids = [...chains.keys()].filter((id) => after === undefined || id > after).toSorted();
+    const live = ids.flatMap((id) => chains.get(id) ?? []);
+    return withinMessage(
+      live.map((chain) => () => viewOf(ports, chain)),
+      await history.newest(ended),
+    );
   }
-  const live = only.flatMap((id) => chains.get(id) ?? []).map((chain) => viewOf(ports, chain));
+  const live = only.flatMap((id) => chains.get(id) ?? []);
   const others = await Promise.all(only.filter((id) => !chains.has(id)).map((id) => history.get(id)));
-  return { kind: "chains", live, ended: others.filter((chain) => chain !== undefined) };
+  return withinMessage(
+    live.map((chain) => () => viewOf(ports, chain)),
+    others.filter((chain) => chain !== undefined),
+  );
+}
+
+/** As many of them as one message holds, the live ones first. */
+function withinMessage(live: readonly (() => ChainView)[], ended: readonly Chain[]): AdminAnswer {
+  let bytes = 0;
+  const fits = (value: unknown) => {
+    bytes += JSON.stringify(value).length;
+    return bytes <= chainsBytesMax;
+  };
+  const shown: ChainView[] = [];
+  for (const make of live) {
+    const view = make();
+    if (!fits(view)) return { kind: "chains", live: shown, ended: [], isCut: true };
+    shown.push(view);
+  }
+  const some = ended.findIndex((chain) => !fits(chain));
+  if (some === -1) return { kind: "chains", live: shown, ended: [...ended] };
+  return { kind: "chains", live: shown, ended: ended.slice(0, some), isCut: true };
 }
 
 async function newestBuildAnswer(ports: AdminPorts, reference: string): Promise<AdminAnswer> {
@@ -172,7 +228,7 @@ async function newestBuildAnswer(ports: AdminPorts, reference: string): Promise<
   };
 }
 
-function viewOf(ports: AdminPorts, chain: Chain) {
+function viewOf(ports: AdminPorts, chain: Chain): ChainView {
   const running = [chain.upload, chain.compile].find((job) => job?.state === "running");
   const progress = running === undefined ? undefined : ports.progressOf(jobRef(chain.id, running.name));
   return { chain: withoutSecrets(chain), ...(progress === undefined ? {} : { progress }) };
@@ -210,14 +266,14 @@ function nothingUnknown(reference: string): AdminAnswer {
 
 async function historyAnswer(
   ports: AdminPorts,
-  { configuration, isFailed, limit }: Extract<AdminRequest, { kind: "history" }>,
+  { configuration, isFailed, skip = 0, limit }: Extract<AdminRequest, { kind: "history" }>,
 ): Promise<AdminAnswer> {
   const isWanted = (chain: Chain) =>
     (configuration === undefined || configurationsOf(chain).includes(configuration)) &&
     (!isFailed || jobsOf(chain).some(({ state }) => state === "failed" || state === "unknown"));
   const isEverything = configuration === undefined && !isFailed;
-  const ended = await ports.interpreter.history.newest(isEverything ? limit : lookBackMax);
-  return { kind: "chains", live: [], ended: ended.filter(isWanted).slice(0, limit) };
+  const ended = await ports.interpreter.history.newest(isEverything ? skip + limit : lookBackMax);
+  return withinMessage([], ended.filter(isWanted).slice(skip, skip + limit));
 }
 
 /** What the user named and fits, live or ended. */

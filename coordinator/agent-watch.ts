@@ -10,15 +10,34 @@ import type { Announcement } from "#protocol/agent.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import { presenceTtlMs } from "#protocol/limits.ts";
 
-type PresencePorts = Pick<CoordinatorPorts, "watchPresence" | "onDisconnect" | "onReconnect" | "isClosed">;
+type PresencePorts = Pick<
+  CoordinatorPorts,
+  "watchPresence" | "onDisconnect" | "onReconnect" | "isClosed" | "isConnected"
+>;
+
+interface Heard {
+  /** The last statement as text. */
+  text: string;
+  /** On the monotonic clock. */
+  at: number;
+  isGone: boolean;
+  /** It works on a build, which another one could have at once if it is dead. */
+  readonly isBuilding: boolean;
+  /** At how many beats in a row the server has known nobody of its name. */
+  missed: number;
+}
+
+/** A connection that broke is made again within a second; a process that was killed is not. */
+const missedMax = 3;
+/** After the coordinator itself has connected: the agents' clients try again every 150 ms. */
+const reconnectingMsMax = 1_000;
 
 export class AgentWatch {
   readonly #ports: PresencePorts;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #post: (event: FarmEvent) => boolean;
-  /** Last statement as text, and when it was heard on the monotonic clock. */
-  readonly #heard = new Map<AgentId, { text: string; at: number; isGone: boolean }>();
+  readonly #heard = new Map<AgentId, Heard>();
   #restart: AbortController | undefined;
   /** Nobody is gone before the watch itself has listened this long. */
   #listeningSince: number;
@@ -63,7 +82,10 @@ export class AgentWatch {
     const before = this.#heard.get(announcement.agent);
     const isNews = before?.text !== text || before.isGone || announcement.holding.length > 0;
     const isTaken = isNews ? this.#post({ kind: "agent-announced", announcement }) : true;
-    if (isTaken) this.#heard.set(announcement.agent, { text, at: this.#clock.monotonic(), isGone: false });
+    if (!isTaken) return;
+    const { agent, lane, holding } = announcement;
+    const isBuilding = lane === "compile" && holding.length > 0;
+    this.#heard.set(agent, { text, at: this.#clock.monotonic(), isGone: false, isBuilding, missed: 0 });
   }
 
   /** Called when what was posted may have been lost with its commit: every statement is news again, and every silence. */
@@ -77,13 +99,33 @@ export class AgentWatch {
   /** Called at each beat of the coordinator: posts the agents whose presence has ended. */
   check(): void {
     const now = this.#clock.monotonic();
-    if (!this.#isConnected || now - this.#listeningSince < presenceTtlMs || this.#ports.isClosed()) return;
+    const listeningMs = now - this.#listeningSince;
+    if (!this.#isConnected || listeningMs < reconnectingMsMax || this.#ports.isClosed()) return;
     for (const [agent, heard] of this.#heard) {
-      if (heard.isGone || now - Math.max(heard.at, this.#listeningSince) < presenceTtlMs) continue;
-      if (this.#post({ kind: "agent-vanished", agent })) {
-        heard.isGone = true;
-        this.#log.warn({ agent }, "the agent is gone");
-      }
+      if (heard.isGone) continue;
+      const silentMs = Math.min(now - heard.at, listeningMs);
+      if (silentMs >= presenceTtlMs) this.#giveUp(agent, heard, "it is silent");
+      else if (heard.isBuilding) void this.#lookFor(agent, heard);
     }
+  }
+
+  /**
+   * The presence needs seconds to tell a killed agent from a slow one; the server knows its broken connection at once. Flashes
+   * wait for the presence: nothing is gained by taking them for lost earlier.
+   */
+  async #lookFor(agent: AgentId, heard: Heard): Promise<void> {
+    if (await this.#ports.isConnected(agent)) {
+      heard.missed = 0;
+      return;
+    }
+    heard.missed += 1;
+    const isCurrent = this.#heard.get(agent) === heard && !heard.isGone && this.#isConnected;
+    if (isCurrent && heard.missed >= missedMax) this.#giveUp(agent, heard, "its connection is gone");
+  }
+
+  #giveUp(agent: AgentId, heard: Heard, reason: string): void {
+    if (!this.#post({ kind: "agent-vanished", agent })) return;
+    heard.isGone = true;
+    this.#log.warn({ agent, reason }, "the agent is gone");
   }
 }

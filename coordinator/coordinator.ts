@@ -14,12 +14,14 @@ import type { Log } from "#actor/log.ts";
 import { Mailbox } from "#actor/mailbox.ts";
 import { once, type Service } from "#actor/service.ts";
 import { UnavailableError } from "#protocol/errors.ts";
+import type { Chain } from "#protocol/chain.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import { atomicRecordsMax } from "#protocol/limits.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { serveAdmin } from "#coordinator/admin-api.ts";
 import { AgentWatch } from "#coordinator/agent-watch.ts";
 import { Answers } from "#coordinator/answers.ts";
+import { pruneCache } from "#coordinator/cache.ts";
 import { historyLimits } from "#coordinator/config.ts";
 import { impliedEffects } from "#coordinator/core/effects.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
@@ -30,6 +32,7 @@ import { HistoryKeeper } from "#coordinator/history-keeper.ts";
 import { serveAgents } from "#coordinator/intake.ts";
 import type { Lead } from "#coordinator/held-lease.ts";
 import { Interpreter } from "#coordinator/interpreter.ts";
+import { Memory } from "#coordinator/memory.ts";
 
 /** More would only lengthen the wait of the first in the group; one batch of 500 records takes 10 ms. */
 const groupMax = 500;
@@ -44,6 +47,8 @@ export interface CoordinatorOptions {
   readonly history?: HistoryLimits;
   /** Stands in for the core in tests. */
   readonly decide?: typeof transitionAll;
+  /** Resolves when the process has looked at its sockets, timers and signals. Left out: at once. */
+  readonly breathe?: () => Promise<void>;
 }
 
 const alwaysLeads: Lead = { isLeading: () => true, confirm: () => Promise.resolve(true) };
@@ -56,6 +61,7 @@ export class Coordinator implements Service {
   readonly #answers = new Answers();
   readonly #mailbox = new Mailbox<FarmEvent>(mailboxCapacity);
   readonly #interpreter: Interpreter;
+  readonly #memory: Memory;
   readonly #watch: AgentWatch;
   readonly #stopping = new AbortController();
   readonly #services: Listening[] = [];
@@ -67,15 +73,18 @@ export class Coordinator implements Service {
   #lastSequence = 0;
   /** Set when the server was away: its memory streams, and so the lanes, may be empty. */
   #mustRebuild = false;
+  #hasMemory = false;
   #isDeposed = false;
 
   constructor(ports: CoordinatorPorts, clock: Clock, log: Log, options: CoordinatorOptions = {}) {
     this.#ports = ports;
     this.#clock = clock;
     this.#log = log;
-    this.#options = { lead: alwaysLeads, decide: transitionAll, history: historyLimits({}), ...options };
+    const breathe = () => Promise.resolve();
+    this.#options = { lead: alwaysLeads, decide: transitionAll, history: historyLimits({}), breathe, ...options };
     const post = (event: FarmEvent) => this.#mailbox.post(event);
-    this.#interpreter = new Interpreter(ports, this.#answers, log, (chain) => this.#archived(chain));
+    this.#memory = new Memory(ports, clock);
+    this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, (chain) => this.#archived(chain));
     this.#watch = new AgentWatch(ports, clock, log, post);
   }
 
@@ -96,10 +105,13 @@ export class Coordinator implements Service {
       serveAdmin(this.#ports, {
         answers: this.#answers,
         interpreter: this.#interpreter,
+        memory: this.#memory,
+        pruneCache: (before) => pruneCache(this.#ports, this.#memory, () => this.#farm, before, this.#clock.now()),
         startedAt: this.#clock.now(),
-        farm: () => this.#farm,
+        farm: () => ({ ...this.#farm, knowledge: this.#memory.knowledge }),
         now: () => this.#clock.now(),
-        isLeading: () => this.#options.lead.isLeading(),
+        // A server that was away may have forgotten the lease: nothing is answered before it has been confirmed.
+        isLeading: () => !this.#mustRebuild && this.#options.lead.isLeading(),
         post,
         progressOf: (reference) => this.#progress.get(reference),
         isKnown: (chain) => this.#farm.chains.has(chain) || this.#ended.has(chain),
@@ -109,8 +121,13 @@ export class Coordinator implements Service {
       }),
     );
     await this.#ports.flush();
-    const keeper = new HistoryKeeper(this.#ports, this.#clock, this.#log, this.#options.history, (chain) =>
-      this.#farm.chains.has(chain),
+    const keeper = new HistoryKeeper(
+      this.#ports,
+      this.#memory,
+      this.#clock,
+      this.#log,
+      this.#options.history,
+      (chain) => this.#farm.chains.has(chain),
     );
     const { signal } = this.#stopping;
     this.#loops.push(this.#loop(), this.#beat(), this.#watch.run(signal), keeper.run(signal));
@@ -154,6 +171,9 @@ export class Coordinator implements Service {
       // Also when the resynchronisation has ended it.
       if (signal.aborted) return;
       await this.#handle(events.flatMap((event) => this.#unended(event) ?? []));
+      // What changes nothing is handled without waiting for anything: a thousand statements a second would keep the lease from being
+      // renewed, and come one at a time instead of together.
+      await this.#options.breathe();
     }
   }
 
@@ -169,6 +189,8 @@ export class Coordinator implements Service {
   }
 
   async #handle(events: readonly FarmEvent[]): Promise<void> {
+    const { knowledge } = this.#memory;
+    if (knowledge !== this.#farm.knowledge) this.#farm = { ...this.#farm, knowledge };
     const { farm, effects, changed, isAtomic } = this.#options.decide(this.#farm, events, this.#clock.now());
     if (isAtomic && changed.size > atomicRecordsMax && events.length > 1) {
       // Together they are more than can be written all or none; the core lets no single event be.
@@ -207,6 +229,8 @@ export class Coordinator implements Service {
       try {
         this.#mustRebuild = false;
         await this.#ports.prepare();
+        if (!this.#hasMemory) await this.#memory.load();
+        this.#hasMemory = true;
         const { chains, lastSequence, removed, damaged } = await this.#ports.records.load();
         const fence = await this.#ports.records.fence(lastSequence);
         if (!fence.ok) continue;
@@ -215,7 +239,7 @@ export class Coordinator implements Service {
         for (const id of removed) this.#ended.set(id, this.#clock.monotonic());
         this.#answers.forgetAll();
         this.#watch.repeatAll();
-        this.#farm = { agents: this.#farm.agents, chains: new Map(chains.map((chain) => [chain.id, chain])) };
+        this.#farm = { ...this.#farm, chains: new Map(chains.map((chain) => [chain.id, chain])) };
         this.#lastSequence = fence.lastSequence;
         this.#log.info(
           { live: chains.length, lastSequence: fence.lastSequence },
@@ -250,10 +274,11 @@ export class Coordinator implements Service {
     }
   }
 
-  #archived(chain: ChainId): void {
+  #archived(record: Chain): void {
+    const { id: chain } = record;
     this.#ended.set(chain, this.#clock.monotonic());
     this.#progress.delete(`${chain}.compile`);
     this.#progress.delete(`${chain}.upload`);
-    this.#mailbox.post({ kind: "chain-archived", chain });
+    this.#mailbox.post({ kind: "chain-archived", chain, record });
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Keeps the history within its limits.
+ * Keeps the history within its limits, and forgets builds that are too old to be used.
  *
  * 1. A log goes before its chain, so that what is left of an interrupted round is found by the next one.
  * 2. What is live is not touched, also where its id is in the history.
@@ -10,6 +10,8 @@ import type { Log } from "#actor/log.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import { type HistoryLimits, prunable } from "#coordinator/core/history.ts";
+import { reuseMsMax } from "#coordinator/core/reuse.ts";
+import type { Memory } from "#coordinator/memory.ts";
 
 /** A start has other things to do first. */
 const firstRoundMs = 60_000;
@@ -18,6 +20,7 @@ const roundMs = 60 * 60_000;
 
 export class HistoryKeeper {
   readonly #ports: Pick<CoordinatorPorts, "history" | "removeLogs">;
+  readonly #memory: Pick<Memory, "forgetBuilds">;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #limits: HistoryLimits;
@@ -25,12 +28,14 @@ export class HistoryKeeper {
 
   constructor(
     ports: Pick<CoordinatorPorts, "history" | "removeLogs">,
+    memory: Pick<Memory, "forgetBuilds">,
     clock: Clock,
     log: Log,
     limits: HistoryLimits,
     isLive: (chain: ChainId) => boolean,
   ) {
     this.#ports = ports;
+    this.#memory = memory;
     this.#clock = clock;
     this.#log = log;
     this.#limits = limits;
@@ -53,6 +58,7 @@ export class HistoryKeeper {
 
   /** One round. @returns how many chains are gone. @throws UnavailableError */
   async prune(): Promise<number> {
+    await this.#memory.forgetBuilds(this.#clock.now() - reuseMsMax);
     const chains = await this.#ports.history.all();
     const gone = prunable(chains, this.#limits, this.#clock.now()).filter((id) => !this.#isLive(id));
     await this.#ports.removeLogs(gone);

@@ -16,22 +16,31 @@ import type { Answers } from "#coordinator/answers.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
 import type { FarmEffect } from "#coordinator/core/effects.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
+import type { Memory } from "#coordinator/memory.ts";
 
-type EffectPorts = Pick<CoordinatorPorts, "history" | "devices" | "dispatch" | "stop">;
+type EffectPorts = Pick<CoordinatorPorts, "history" | "devices" | "dispatch" | "stop" | "prefetch">;
 
 export class Interpreter {
   readonly history: Shelf<Chain>;
   readonly devices: Shelf<DeviceRecord>;
   readonly #ports: EffectPorts;
+  readonly #memory: Pick<Memory, "learn">;
   readonly #answers: Answers;
   readonly #log: Log;
-  readonly #onArchived: (chain: ChainId) => void;
+  readonly #onArchived: (chain: Chain) => void;
   #ended = new Map<ChainId, Chain>();
   #isArchiving = false;
   #hasFailed = false;
 
-  constructor(ports: EffectPorts, answers: Answers, log: Log, onArchived: (chain: ChainId) => void) {
+  constructor(
+    ports: EffectPorts,
+    memory: Pick<Memory, "learn">,
+    answers: Answers,
+    log: Log,
+    onArchived: (chain: Chain) => void,
+  ) {
     this.#ports = ports;
+    this.#memory = memory;
     this.#answers = answers;
     this.#log = log;
     this.#onArchived = onArchived;
@@ -62,6 +71,9 @@ export class Interpreter {
             job: effect.job,
             attempt: effect.attempt,
           });
+          break;
+        case "prefetch":
+          this.#ports.prefetch(effect.agent, { v: 1, bundle: effect.bundle });
           break;
         case "archive":
           this.#gather(farm.chains.get(effect.chain));
@@ -112,7 +124,8 @@ export class Interpreter {
     await this.history.putAll(new Map(chains.map((chain) => [chain.id, withoutSecrets(chain)])));
     await this.devices.putAll(devices);
     await this.devices.removeAll(formerNames);
-    for (const chain of chains) this.#onArchived(chain.id);
+    await this.#memory.learn(chains);
+    for (const chain of chains) this.#onArchived(chain);
   }
 }
 

@@ -1,6 +1,7 @@
 /** Entry of the coordinator's process: environment, wiring, signals. */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
+import { setImmediate } from "node:timers/promises";
 import { defaultUrl } from "#actor/agent-settings.ts";
 import { systemClock } from "#actor/clock.ts";
 import { createLog } from "#actor/log.ts";
@@ -37,7 +38,8 @@ try {
       lease,
       systemClock,
       log,
-      (lead) => new Coordinator(coordinatorPorts(connection), systemClock, log, { lead, history }),
+      (lead) =>
+        new Coordinator(coordinatorPorts(connection), systemClock, log, { lead, history, breathe: setImmediate }),
     );
     stopping.signal.addEventListener("abort", () => void leadership.stop(), { once: true });
     if (stopping.signal.aborted) await leadership.stop();

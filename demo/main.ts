@@ -125,7 +125,8 @@ async function demo(): Promise<boolean> {
       `first install: all done after ${seconds(first.makespanMs)}; its steps one after another: ${seconds(first.sumMs)}`,
     );
     say(
-      `up to ${first.mostBuildsAtOnce} builds at once; builds and flashes overlapped for ${seconds(first.overlapMs)}`,
+      `${first.reused} of ${devices.length} builds were there already; up to ${first.mostBuildsAtOnce} at once; ` +
+        `builds and flashes overlapped for ${seconds(first.overlapMs)}`,
     );
     say(`the whole demo took ${seconds(performance.now() - begunAt)}`);
     return rows.length === devices.length && rows.every((row) => row.isNewBuild);

@@ -20,7 +20,7 @@ export function rowOf(chain: Chain, report: DeviceReport | undefined): Row {
   const wanted = built?.kind === "built" ? built.manifest.esphome : undefined;
   return {
     device: chain.configuration,
-    builder: chain.compile?.assigned?.agent ?? "-",
+    builder: chain.compile?.assigned?.agent ?? "had it",
     buildMs: built?.kind === "built" ? built.buildMs : 0,
     flashMs: flashed?.kind === "flashed" ? flashed.flashMs : 0,
     report,
@@ -59,6 +59,8 @@ export interface Summary {
   /** How long at least one build ran while at least one flash did. */
   readonly overlapMs: number;
   readonly mostBuildsAtOnce: number;
+  /** Builds that the farm had already, of an earlier run. */
+  readonly reused: number;
 }
 
 /** Figures from the records' own instants. */
@@ -78,6 +80,7 @@ export function summarise(chains: readonly Chain[]): Summary {
     sumMs: all.reduce((sum, { from, to }) => sum + to - from, 0),
     overlapMs,
     mostBuildsAtOnce: Math.max(...instants.map((at) => count(builds, at))),
+    reused: chains.filter(({ compile }) => compile?.outcome?.kind === "built" && compile.outcome.reusedFrom).length,
   };
 }
 

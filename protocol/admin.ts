@@ -2,11 +2,12 @@
 import { z } from "zod";
 import { ArtifactManifest } from "#protocol/artifact.ts";
 import { Announcement } from "#protocol/agent.ts";
-import { Chain, ChainKind } from "#protocol/chain.ts";
-import { AgentId, ChainId, Configuration, JobName } from "#protocol/ids.ts";
-import { BuildSpec, OtaTarget } from "#protocol/job.ts";
+import { Chain, ChainKind, Priority } from "#protocol/chain.ts";
+import { AgentId, ChainId, Configuration, JobName, Label } from "#protocol/ids.ts";
+import { BuildSpec, OtaTarget, Route } from "#protocol/job.ts";
 import { chainsPerRequestMax } from "#protocol/limits.ts";
 import { Progress } from "#protocol/messages.ts";
+import { BuildRecord } from "#protocol/records.ts";
 
 /** A chain as it is asked for. The id comes from the asker, so that asking twice is asking once. */
 export const ChainRequest = z.object({
@@ -14,7 +15,19 @@ export const ChainRequest = z.object({
   kind: ChainKind,
   configuration: Configuration,
   build: BuildSpec.optional(),
-  upload: z.object({ target: OtaTarget, manifest: ArtifactManifest.optional(), on: AgentId.optional() }).optional(),
+  /** Where it is built. */
+  route: Route.optional(),
+  /** Build, even where an equal build is at hand. */
+  isRebuild: z.boolean().optional(),
+  upload: z
+    .object({
+      target: OtaTarget,
+      manifest: ArtifactManifest.optional(),
+      on: AgentId.optional(),
+      labels: z.array(Label).max(8).optional(),
+    })
+    .optional(),
+  priority: Priority.optional(),
   /** Of a rename: the name before. */
   renamedFrom: Configuration.optional(),
 });
@@ -47,17 +60,30 @@ export const AdminRequest = z.discriminatedUnion("kind", [
     kind: z.literal("history"),
     configuration: Configuration.optional(),
     isFailed: z.boolean().default(false),
+    /** How many of them are known already. */
+    skip: z.number().int().nonnegative().optional(),
     limit: z.number().int().min(1).max(1000),
   }),
-  /** Live chains, and with `ended` the newest finished ones as well; `only` asks for these chains, live or ended. */
+  /**
+   * Live chains in the order of their ids, and with `ended` the newest finished ones as well; `only` asks for these chains, live or
+   * ended.
+   */
   z.object({
     v: z.literal(1),
     kind: z.literal("chains"),
+    /** Live chains behind this one. */
+    after: ChainId.optional(),
     ended: z.number().int().min(0).max(1000),
     only: z.array(ChainId).max(chainsPerRequestMax).optional(),
   }),
   z.object({ v: z.literal(1), kind: z.literal("resolve"), reference: Reference }),
   z.object({ v: z.literal(1), kind: z.literal("agents") }),
+  /** A drained agent ends what it has and gets nothing new, until it is undrained. */
+  z.object({ v: z.literal(1), kind: z.literal("drain"), agent: AgentId, isDrained: z.boolean() }),
+  /** Builds that equal requests would use. */
+  z.object({ v: z.literal(1), kind: z.literal("cache") }),
+  /** Forgets builds before an instant (ms since 1970), and deletes bundles and artifacts of no use to anybody. */
+  z.object({ v: z.literal(1), kind: z.literal("prune-cache"), before: z.number() }),
   z.object({ v: z.literal(1), kind: z.literal("devices") }),
   z.object({ v: z.literal(1), kind: z.literal("explain"), reference: Reference }),
   /** The newest build of what is named that has succeeded. */
@@ -78,6 +104,7 @@ export const AgentView = z.object({
   /** Jobs that the records assign to it. */
   busy: z.number().int(),
   online: z.boolean(),
+  isDrained: z.boolean().default(false),
   seenAt: z.number(),
 });
 export type AgentView = z.infer<typeof AgentView>;
@@ -119,9 +146,23 @@ export const AdminAnswer = z.discriminatedUnion("kind", [
   /** Committed: each chain with the jobs that are cancelled or on their way to it; empty for one that was over. */
   z.object({ kind: z.literal("cancelling"), chains: z.array(CancelVerdict) }),
   z.object({ kind: z.literal("device-resolved"), chain: Chain }),
-  z.object({ kind: z.literal("chains"), live: z.array(ChainView), ended: z.array(Chain) }),
+  /** `isCut`: the message was full, and what stands last was left out. */
+  z.object({
+    kind: z.literal("chains"),
+    live: z.array(ChainView),
+    ended: z.array(Chain),
+    isCut: z.boolean().optional(),
+  }),
   z.object({ kind: z.literal("resolved"), chain: Chain, job: JobName.optional() }),
   z.object({ kind: z.literal("agents"), agents: z.array(AgentView) }),
+  z.object({ kind: z.literal("drained"), agent: AgentId, isDrained: z.boolean(), busy: z.number().int() }),
+  z.object({ kind: z.literal("cache"), builds: z.array(BuildRecord) }),
+  z.object({
+    kind: z.literal("cache-pruned"),
+    builds: z.number().int(),
+    objects: z.number().int(),
+    bytes: z.number(),
+  }),
   z.object({ kind: z.literal("devices"), devices: z.array(DeviceRecord) }),
   z.object({ kind: z.literal("explained"), chain: ChainId, lines: z.array(z.string()) }),
   z.object({

@@ -1,14 +1,29 @@
 /** What agents say of themselves. */
 import { z } from "zod";
-import { AgentId, BootId, ChainId, Configuration, JobName } from "#protocol/ids.ts";
-import { Lane } from "#protocol/job.ts";
+import { AgentId, BootId, ChainId, Configuration, JobName, Label } from "#protocol/ids.ts";
+import { EsphomeVersion, Lane } from "#protocol/job.ts";
 
 /** A job as an agent holds it in its hands. */
-export const HeldJob = z.object({ chain: ChainId, job: JobName, attempt: z.number().int() });
+export const HeldJob = z.object({
+  chain: ChainId,
+  job: JobName,
+  attempt: z.number().int(),
+  /** It has given its slot back: the build is done, and its images are on their way to the store. */
+  isStoring: z.boolean().optional(),
+});
 export type HeldJob = z.infer<typeof HeldJob>;
 
 /** A statement is made each second; with this many trees it has 70 kB. */
 export const warmTreesMax = 1_000;
+
+/** A build tree on an agent: an unchanged or slightly changed build takes a second in it. */
+export const WarmTree = z.object({
+  version: z.string(),
+  configuration: Configuration,
+  bytes: z.number().int().nonnegative().optional(),
+  usedAt: z.number().optional(),
+});
+export type WarmTree = z.infer<typeof WarmTree>;
 
 /** What a compile lane can build. */
 export const CompileCapabilities = z.object({
@@ -19,11 +34,12 @@ export const CompileCapabilities = z.object({
   pythons: z.array(z.string()),
   cpus: z.number().int(),
   memoryBytes: z.number().int(),
-  /** Build trees that are there already: an unchanged or slightly changed build takes a second in them. */
-  warm: z
-    .array(z.object({ version: z.string(), configuration: Configuration }))
-    .max(warmTreesMax)
-    .default([]),
+  /** The only ESPHome versions, and the only platforms, that its owner lets it build; absent: any. */
+  pinnedVersions: z.array(EsphomeVersion).max(32).optional(),
+  pinnedPlatforms: z.array(z.string().max(40)).max(32).optional(),
+  /** Operating system and processor, e.g. `linux-x64`. */
+  environment: z.string().max(40).optional(),
+  warm: z.array(WarmTree).max(warmTreesMax).default([]),
 });
 export type CompileCapabilities = z.infer<typeof CompileCapabilities>;
 
@@ -36,6 +52,7 @@ export const Announcement = z.object({
   agent: AgentId,
   boot: BootId,
   lane: Lane,
+  labels: z.array(Label).max(32).optional(),
   slots: z.number().int().min(0).max(256),
   /** Since when at least one slot is idle (ms since 1970); null while all are taken. */
   idleSince: z.number().nullable(),

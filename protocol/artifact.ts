@@ -5,11 +5,11 @@ import { Digest } from "#protocol/ids.ts";
 /** Largest image that the farm carries. ESPHome's largest flash is 32 MiB; debug ELF files are not artifacts. */
 export const imageBytesMax = 64 * 1024 * 1024;
 
-export const ImageRole = z.enum(["ota", "factory", "other"]);
+export const ImageRole = z.enum(["ota", "factory", "other", "debug"]);
 export type ImageRole = z.infer<typeof ImageRole>;
 
 export const Image = z.object({
-  /** `ota` goes over the air, `factory` to a flash offset over serial, `other` is any file that a glob matched. */
+  /** `ota` goes over the air, `factory` to a flash offset over serial, `other` is any file that a glob matched, `debug` goes nowhere. */
   role: ImageRole,
   /** File name without a folder, as the build named it. */
   name: z.string().min(1).max(200),
@@ -41,6 +41,8 @@ export const ArtifactManifest = z.object({
   /** Chip variant, e.g. `esp32c3`, where the build names one. */
   chip: z.string().optional(),
   images: z.array(Image).min(1).max(16),
+  /** The ELF with its debug symbols, when it was asked for; apart from the images, so that nothing ever flashes it. */
+  debug: z.array(Image).max(4).optional(),
   esphome: EsphomeBuild.optional(),
 });
 export type ArtifactManifest = z.infer<typeof ArtifactManifest>;

@@ -6,6 +6,10 @@ import { CleanJob, CompileJob, isTerminal, type Job, UploadJob } from "#protocol
 export const ChainKind = z.enum(["install", "build", "upload", "rename", "clean", "reset"]);
 export type ChainKind = z.infer<typeof ChainKind>;
 
+/** What goes first: somebody waits for it with a device in hand; somebody waits for it; it is one of many. */
+export const Priority = z.enum(["urgent", "interactive", "bulk"]);
+export type Priority = z.infer<typeof Priority>;
+
 /**
  * `compile` is the head where there is one, `upload` depends on it. `install` and `rename` have both, `build` only the first,
  * `upload` only the second. `clean` and `reset` have a `clean` job and nothing else; one chain an agent, because each is over or
@@ -19,6 +23,8 @@ export const Chain = z.object({
   /** A rename: the name before. Both names are locked until the chain is over. */
   renamedFrom: Configuration.optional(),
   createdAt: z.number(),
+  /** Absent: `interactive`. */
+  priority: Priority.optional(),
   compile: CompileJob.optional(),
   upload: UploadJob.optional(),
   clean: CleanJob.optional(),

@@ -39,6 +39,13 @@ export const Configuration = z
   .brand<"Configuration">();
 export type Configuration = z.infer<typeof Configuration>;
 
+/** What an agent is said to be or to have, as its owner writes it: `fast`, `attic`, `gcc-14`. */
+export const Label = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,39}$/, "a label has a-z, 0-9, . _ - (at most 40)")
+  .brand<"Label">();
+export type Label = z.infer<typeof Label>;
+
 /** SHA-256 of some bytes in 64 lower-case hexadecimal digits. */
 export const Digest = z
   .string()

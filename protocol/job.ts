@@ -15,7 +15,7 @@
 import { z } from "zod";
 import { ArtifactManifest } from "#protocol/artifact.ts";
 import { Failure } from "#protocol/failure.ts";
-import { AgentId, BootId, Digest, JobName } from "#protocol/ids.ts";
+import { AgentId, BootId, ChainId, Digest, JobName, Label } from "#protocol/ids.ts";
 
 export const Lane = z.enum(["compile", "upload"]);
 export type Lane = z.infer<typeof Lane>;
@@ -55,13 +55,25 @@ export function isTerminal(state: JobState): boolean {
 export const UploadPhase = z.enum(["fetching", "checking", "flashing", "verifying"]);
 export type UploadPhase = z.infer<typeof UploadPhase>;
 
+export const EsphomeVersion = z
+  .string()
+  .regex(/^\d{4}\.\d{1,2}\.\d{1,2}(b\d+)?$/, "an ESPHome version looks like 2026.10.0");
+
+/** Which agents may take a job: the one that is named, and those that carry every label. */
+export const Route = z.object({ on: AgentId.optional(), labels: z.array(Label).max(8).default([]) });
+export type Route = z.infer<typeof Route>;
+
 /** Builds with ESPHome in a virtual environment of exactly this version. */
 export const EsphomeBuildSpec = z.object({
   driver: z.literal("esphome"),
-  version: z.string().regex(/^\d{4}\.\d{1,2}\.\d{1,2}(b\d+)?$/, "an ESPHome version looks like 2026.10.0"),
+  version: EsphomeVersion,
   bundle: Digest,
   /** The configuration's path inside the bundle. */
   entry: z.string().min(1).max(200),
+  /** `host`, `esp32`, …: what agents are pinned to, and durations are learned for. Absent in older records. */
+  platform: z.string().max(40).optional(),
+  /** Keep the ELF with its debug symbols as well. */
+  keepsDebug: z.boolean().optional(),
 });
 export type EsphomeBuildSpec = z.infer<typeof EsphomeBuildSpec>;
 
@@ -85,6 +97,26 @@ export const ApiTarget = z.object({
 });
 export type ApiTarget = z.infer<typeof ApiTarget>;
 
+/**
+ * What carries a flash. Of `thread` and `serial` each segment (a border router, a port) carries one at a time; the others
+ * are limited by the agents alone.
+ */
+export const Medium = z.object({
+  kind: z.enum(["wifi", "ethernet", "thread", "serial"]),
+  segment: z.string().min(1).max(40).optional(),
+});
+export type Medium = z.infer<typeof Medium>;
+
+/** The medium as people write it, and as durations are learned for it: `wifi`, `thread:hall`. */
+export function mediumName({ kind, segment }: Medium): string {
+  return segment === undefined ? kind : `${kind}:${segment}`;
+}
+
+/** True for a medium whose segments carry one flash at a time. */
+export function isScarce({ kind }: Medium): boolean {
+  return kind === "thread" || kind === "serial";
+}
+
 /** Where and how a device is flashed over the air. `password` is a secret: never logged, never shown. */
 export const OtaTarget = z.object({
   kind: z.literal("ota"),
@@ -103,6 +135,8 @@ export const OtaTarget = z.object({
   hostAfter: z.string().min(1).max(255).optional(),
   /** Known MAC address, `AA:BB:CC:DD:EE:FF`; the device must report this one when it is given. */
   mac: z.string().optional(),
+  /** Absent: unknown, and taken for Wi-Fi. */
+  medium: Medium.optional(),
 });
 export type OtaTarget = z.infer<typeof OtaTarget>;
 
@@ -135,7 +169,16 @@ export const CancelCause = z.enum([
 export type CancelCause = z.infer<typeof CancelCause>;
 
 /** How a build and a flash succeed, in an agent's report as in the record; `buildMs` and `flashMs` are wall time. */
-const Built = z.object({ kind: z.literal("built"), manifest: ArtifactManifest, buildMs: z.number() });
+const Built = z.object({
+  kind: z.literal("built"),
+  manifest: ArtifactManifest,
+  /** From the start of the job until its slot was free again: images are sent after that. */
+  buildMs: z.number(),
+  /** Whether the build tree was there already. */
+  isWarm: z.boolean().optional(),
+  /** The chain that has built it, when this one did not have to. */
+  reusedFrom: ChainId.optional(),
+});
 const Flashed = z.object({
   kind: z.literal("flashed"),
   level: SuccessLevel,
@@ -195,6 +238,9 @@ export const CompileJob = z.object({
   lane: z.literal("compile"),
   name: z.literal("compile"),
   spec: BuildSpec,
+  route: Route.optional(),
+  /** A person asked for a build even where an equal one is at hand. */
+  isRebuild: z.boolean().optional(),
   ...JobCommon,
 });
 export type CompileJob = z.infer<typeof CompileJob>;
@@ -208,6 +254,8 @@ export const UploadJob = z.object({
     manifest: ArtifactManifest.optional(),
     /** The agent that must do it, where the user named one. */
     on: AgentId.optional(),
+    /** Labels that its agent must carry. */
+    labels: z.array(Label).max(8).optional(),
   }),
   /** The committed flash claim; at most one in the life of the job. */
   flashClaim: z.object({ attempt: z.number().int(), at: z.number() }).optional(),
@@ -228,6 +276,20 @@ export type CleanJob = z.infer<typeof CleanJob>;
 
 export const Job = z.discriminatedUnion("name", [CompileJob, UploadJob, CleanJob]);
 export type Job = z.infer<typeof Job>;
+
+/** Where a job may run, whatever its kind. */
+export function routeOf(job: Job): Route {
+  switch (job.name) {
+    case "compile":
+      return job.route ?? { labels: [] };
+    case "upload":
+    case "clean": {
+      const { on } = job.spec;
+      const labels = job.name === "upload" ? (job.spec.labels ?? []) : [];
+      return on === undefined ? { labels } : { on, labels };
+    }
+  }
+}
 
 /** The lane that works jobs of a name. */
 export const laneOf: Readonly<Record<JobName, Lane>> = { compile: "compile", upload: "upload", clean: "compile" };

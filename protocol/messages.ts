@@ -1,7 +1,7 @@
 /** What agents and coordinator say to each other, each message versioned and decoded by its schema at the edge. */
 import { z } from "zod";
 import { ArtifactManifest } from "#protocol/artifact.ts";
-import { BootId, ChainId, Configuration, JobName } from "#protocol/ids.ts";
+import { BootId, ChainId, Configuration, Digest, JobName } from "#protocol/ids.ts";
 import { BuildSpec, JobResult, OtaTarget } from "#protocol/job.ts";
 
 const JobIdentity = { chain: ChainId, attempt: z.number().int().positive(), configuration: Configuration } as const;
@@ -65,6 +65,10 @@ export type AskAnswer = z.infer<typeof AskAnswer>;
 /** An order to end an attempt and to report it as stopped. */
 export const StopOrder = z.object({ v: z.literal(1), chain: ChainId, job: JobName, attempt: z.number().int() });
 export type StopOrder = z.infer<typeof StopOrder>;
+
+/** A bundle that an agent is likely to need next. A hint: nobody minds when it is lost. */
+export const PrefetchHint = z.object({ v: z.literal(1), bundle: Digest });
+export type PrefetchHint = z.infer<typeof PrefetchHint>;
 
 export const Progress = z.object({
   v: z.literal(1),

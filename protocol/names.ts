@@ -11,6 +11,9 @@ export const buckets = {
   chains: "fy_chains",
   history: "fy_history",
   devices: "fy_devices",
+  agents: "fy_agents",
+  durations: "fy_durations",
+  builds: "fy_builds",
   presence: "fy_presence",
   lease: "fy_lease",
 } as const;
@@ -55,6 +58,11 @@ export const askSubjects = "fy.ask.*";
 /** Stop orders to an agent. */
 export function stopSubject(agent: AgentId): string {
   return `fy.stop.${agent}`;
+}
+
+/** Bundles that an agent may fetch ahead. */
+export function prefetchSubject(agent: AgentId): string {
+  return `fy.prefetch.${agent}`;
 }
 
 /** Progress of a job, never stored. */

@@ -60,17 +60,32 @@ export function gunzipBounded(bytes: Uint8Array, bytesMax: number): Buffer | und
   }
 }
 
-/**
- * Walks a bundle and gives each file to the sink that `open` returns for it (none: the content is dropped).
- * @returns what is wrong with the archive, in one line that names the offending entry, or undefined. After a refusal some
- * sinks may have been served and one left unclosed; the caller throws all of it away. What a sink throws is thrown.
- */
+/** Walks a bundle that is in memory; otherwise as `readTar`. */
 export async function readArchive(
   bytes: Buffer,
   limits: ArchiveLimits,
   open: (entry: ArchiveEntry) => ArchiveSink | undefined,
 ): Promise<string | undefined> {
-  if (bytes.length > limits.bytesMax) return `it has ${bytes.length} bytes, at most ${limits.bytesMax} are allowed`;
+  const large = tooManyBytes(bytes.length, limits);
+  return large ?? readTar(Readable.from([bytes]).pipe(createGunzip()), limits, open);
+}
+
+/** Why a packed bundle of this size is refused. */
+export function tooManyBytes(bytes: number, limits: ArchiveLimits): string | undefined {
+  return bytes > limits.bytesMax ? `it has ${bytes} bytes, at most ${limits.bytesMax} are allowed` : undefined;
+}
+
+/**
+ * Walks an inflated bundle and gives each file to the sink that `open` returns for it (none: the content is dropped).
+ * @returns what is wrong with the archive, in one line that names the offending entry, or undefined. After a refusal some
+ * sinks may have been served and one left unclosed; the caller throws all of it away. What a sink throws is thrown, and so is what
+ * the file system throws while the archive is read.
+ */
+export async function readTar(
+  tar: AsyncIterable<Buffer>,
+  limits: ArchiveLimits,
+  open: (entry: ArchiveEntry) => ArchiveSink | undefined,
+): Promise<string | undefined> {
   const gate = new EntryGate(limits);
   let refusal: string | undefined;
   const refuse = (reason: string) => (refusal ??= reason);
@@ -106,7 +121,7 @@ export async function readArchive(
   const inflatedMax = limits.unpackedBytesMax + limits.filesMax * 2_048 + 1_048_576;
   let inflated = 0;
   try {
-    for await (const chunk of Readable.from([bytes]).pipe(createGunzip()) as AsyncIterable<Buffer>) {
+    for await (const chunk of tar) {
       // The parser would inflate a second layer by itself, uncounted.
       if (inflated === 0 && isCompressed(chunk)) return "it is compressed twice";
       inflated += chunk.length;
@@ -117,6 +132,7 @@ export async function readArchive(
     }
     if (thrown === undefined) parser.end();
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).syscall !== undefined) throw error;
     return `it cannot be unpacked (${messageOf(error)})`;
   }
   if (thrown !== undefined) throw (thrown as { readonly error: unknown }).error;

@@ -1,7 +1,7 @@
 /** What a configuration says of its device: name, platform, and where and how it is flashed over the air. */
 import { basename, dirname, resolve } from "node:path";
 import { parse } from "yaml";
-import { OtaTarget } from "#protocol/job.ts";
+import { type Medium, OtaTarget } from "#protocol/job.ts";
 import { failed, type Attempt } from "#toolchain/attempt.ts";
 import { configurationSilenceMsMax, configurationTotalMsMax, missingConfiguration } from "#toolchain/bundle.ts";
 import { runEsphome } from "#toolchain/esphome-command.ts";
@@ -95,6 +95,7 @@ function targetFrom(whole: Section, name: string, platform: string): OtaTarget |
     // An empty password is none: the device then does not ask for one.
     ...(password === undefined || password === "" ? {} : { password }),
     encrypted: ota.has("encryption"),
+    ...mediumFrom(whole),
     ...(whole.has("api")
       ? {
           api: { port: Number(api.text("port") ?? apiPort), ...(encryptionKey === undefined ? {} : { encryptionKey }) },
@@ -105,6 +106,13 @@ function targetFrom(whole: Section, name: string, platform: string): OtaTarget |
   });
   if (parsed.success) return parsed.data;
   return `the farm cannot use its ${parsed.error.issues.map((issue) => issue.path.join(" ")).join(", ")} for an upload`;
+}
+
+/** The border router of a Thread device stands in no configuration; its owner may name it (`cli/device-settings.ts`). */
+function mediumFrom(whole: Section): { readonly medium?: Medium } {
+  if (whole.has("openthread")) return { medium: { kind: "thread" } };
+  if (whole.has("ethernet")) return { medium: { kind: "ethernet" } };
+  return whole.has("wifi") ? { medium: { kind: "wifi" } } : {};
 }
 
 /** ESPHome itself writes `use_address` into the validated configuration; older releases left it to the reader. */

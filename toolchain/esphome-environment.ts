@@ -6,8 +6,10 @@
  * 2. An environment is built where it stays (its scripts hold absolute paths), under a name that is never used again. A pip
  *    that outlived its killed parent therefore writes into a folder that nobody will ever use.
  * 3. One process builds at a time (`actor/folder-lock.ts`); whoever holds the lock throws away what is not ready.
+ * 4. An environment that nobody uses may be taken away at any time (`toolchain/environment-room.ts`). So whoever uses one marks
+ *    that first and looks for it then, and makes it again when it is gone.
  */
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { z } from "zod";
 import type { Clock } from "#actor/clock.ts";
@@ -16,8 +18,10 @@ import type { GroupLedger } from "#actor/process-group.ts";
 import { plainEnvironment, runProcess, type ProcessResult } from "#actor/subprocess.ts";
 import { EsphomeBuildSpec } from "#protocol/job.ts";
 import { stageLimits, type StageLimit } from "#protocol/limits.ts";
+import { discardUnready, makeRoom, markerOf, noteUse, showHidden, usersOf } from "#toolchain/environment-room.ts";
 import { abortedStop, failed, fileFailure, type Attempt, type Stop } from "#toolchain/attempt.ts";
 import { lockFolder } from "#actor/folder-lock.ts";
+import { markUse } from "#toolchain/marks-of-use.ts";
 import { isDiskFull, readPipRefusal, type PipRefusal } from "#toolchain/pip-refusal.ts";
 import { deadlineOf, endOfProcess } from "#toolchain/process-end.ts";
 import { choosePython, findPythons, requiredPython, type Python, type PythonsFound } from "#toolchain/python.ts";
@@ -40,6 +44,8 @@ export interface EsphomeEnvironmentsOptions {
   /** Variables that the operator passes on to ESPHome, e.g. its `…_MIRRORS`; they win over what is kept anyway. */
   readonly variables?: Readonly<Record<string, string>>;
   readonly ledger?: GroupLedger;
+  /** FLASHYARD_ENVIRONMENTS. How many the machine keeps when this process has made one; absent: all. */
+  readonly keepMax?: number;
 }
 
 export interface EnsureOptions {
@@ -57,6 +63,10 @@ const Marker = z.object({ v: z.literal(1), folder: z.string().regex(/^env-\w+$/)
 export class EsphomeEnvironments {
   readonly #root: string;
   readonly #options: EsphomeEnvironmentsOptions;
+  /** Uses of this process that are not over, by version. */
+  readonly #uses = new Map<string, number>();
+  /** Marks of uses that end with this process. */
+  readonly #endless = new Map<string, Promise<unknown>>();
 
   constructor(options: EsphomeEnvironmentsOptions) {
     this.#options = options;
@@ -71,15 +81,51 @@ export class EsphomeEnvironments {
   }
 
   /**
+   * Nobody takes the version's environment away, whoever makes it, before this is disposed of (invariant 4). Who asks for an
+   * environment without that uses it until its process ends.
+   */
+  async use(version: string): Promise<AsyncDisposable> {
+    const count = (change: 1 | -1) => this.#uses.set(version, (this.#uses.get(version) ?? 0) + change);
+    const mark = await this.#mark(version);
+    count(1);
+    return {
+      async [Symbol.asyncDispose]() {
+        count(-1);
+        await mark?.[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  /** What has no room for a mark has none to make an environment either, and one that is there goes on without. */
+  async #mark(version: string): Promise<AsyncDisposable | undefined> {
+    if (!isVersion(version)) return undefined;
+    return markUse(usersOf(join(this.#root, version)), this.#options.clock).catch(() => undefined);
+  }
+
+  /**
    * The environment of a version; the first caller makes it (25 s here), others wait for that.
    * Failures: `version-unknown`, `toolchain-missing` (no Python, no network, a wheel that does not build), `disk-full`, `deadline`.
    */
   async ensure(version: string, options: EnsureOptions = {}): Promise<Attempt<{ readonly env: EsphomeEnvironment }>> {
-    if (!EsphomeBuildSpec.shape.version.safeParse(version).success) {
+    if (!isVersion(version)) {
       return failed({ kind: "version-unknown", tool: "ESPHome", version, detail: "a version looks like 2026.10.0" });
     }
+    if ((this.#uses.get(version) ?? 0) === 0) {
+      const mark = this.#endless.get(version) ?? this.#mark(version);
+      this.#endless.set(version, mark);
+      await mark;
+    }
+    const { clock, log, keepMax = Infinity } = this.#options;
     const ready = await this.#readyEnvironment(version);
-    if (ready !== undefined) return { ok: true, env: ready };
+    const ensured: Attempt<{ env: EsphomeEnvironment }> =
+      ready === undefined ? await this.#ensureMade(version, options) : { ok: true, env: ready };
+    if (!ensured.ok) return ensured;
+    await noteUse(join(this.#root, version), clock);
+    if (ready === undefined) await makeRoom({ root: this.#root, clock, log }, version, keepMax);
+    return ensured;
+  }
+
+  async #ensureMade(version: string, options: EnsureOptions): Promise<Attempt<{ readonly env: EsphomeEnvironment }>> {
     const folder = join(this.#root, version);
     try {
       await using lock = await lockFolder(join(folder, "lock"), {
@@ -89,6 +135,7 @@ export class EsphomeEnvironments {
           stepsOf(options)?.(`waiting for process ${pid}, which makes the environment of ESPHome ${version}`),
       });
       if (lock === undefined) return abortedStop;
+      await showHidden(folder);
       const made = await this.#readyEnvironment(version);
       if (made !== undefined) return { ok: true, env: made };
       await discardUnready(folder);
@@ -192,7 +239,7 @@ export class EsphomeEnvironments {
   async #readyEnvironment(version: string): Promise<EsphomeEnvironment | undefined> {
     const folder = join(this.#root, version);
     try {
-      const marker = Marker.parse(JSON.parse(await readFile(join(folder, "ready.json"), "utf8")));
+      const marker = Marker.parse(JSON.parse(await readFile(markerOf(folder), "utf8")));
       const env = this.#environmentAt(version, join(folder, marker.folder));
       // Both are gone or dangling when the folder was swept or the Python below was uninstalled.
       await Promise.all([stat(env.esphome), stat(env.python)]);
@@ -222,17 +269,7 @@ async function publish(folder: string, place: string, python: Python): Promise<v
   const marker = { v: 1, folder: place.slice(folder.length + 1), python: python.version };
   const draft = join(place, "ready.json");
   await writeFile(draft, JSON.stringify(marker));
-  await rename(draft, join(folder, "ready.json"));
-}
-
-/** Invariant 3: half-made environments and a marker whose environment is broken. */
-async function discardUnready(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true });
-  await rm(join(folder, "ready.json"), { force: true });
-  const names = (await readdir(folder)).filter((name) => name.startsWith("env-"));
-  // A pip that outlived its parent may still write into one; what cannot be swept now goes with the next environment.
-  const sweep = (name: string) => rm(join(folder, name), { recursive: true, force: true, maxRetries: 3 });
-  await Promise.allSettled(names.map(sweep));
+  await rename(draft, markerOf(folder));
 }
 
 function succeeded(result: ProcessResult): boolean {
@@ -268,6 +305,10 @@ function failureOf(refusal: Exclude<PipRefusal, { kind: "other-python" }>, versi
     case "other":
       return { kind: "toolchain-missing", missing: `ESPHome ${version}`, detail: `pip: ${refusal.detail}` } as const;
   }
+}
+
+function isVersion(text: string): boolean {
+  return EsphomeBuildSpec.shape.version.safeParse(text).success;
 }
 
 function byVersion(a: string, b: string): number {

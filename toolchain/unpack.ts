@@ -8,13 +8,11 @@
  * 3. The record lists old and new files before the first one is moved; a killed process leaves nothing unlisted.
  * 4. Nothing is written through a link that a build left behind.
  */
-import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
-import { lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { closeSync, createReadStream, mkdirSync, openSync, type Stats, writeSync } from "node:fs";
+import { lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import type { Digest } from "#protocol/ids.ts";
-import { digestOf } from "#actor/digest.ts";
-import { bundleLimits, readArchive, type ArchiveEntry, type ArchiveLimits } from "#toolchain/archive.ts";
+import { bundleLimits, readTar, type ArchiveEntry, type ArchiveLimits } from "#toolchain/archive.ts";
 import { failed, fileFailure, type Attempt, type Stop } from "#toolchain/attempt.ts";
 
 /** Our own corner of a build folder: the stage and the record. */
@@ -23,28 +21,25 @@ const ownFolder = ".flashyard";
 const warmFolder = ".esphome";
 const builtInWarmFolder = new Set(["build", "storage", "idedata"]);
 
-export interface UnpackOptions {
-  readonly expectedDigest?: Digest;
-  readonly limits?: ArchiveLimits;
-}
+/** Files are compared this much at a time. */
+const compareBytes = 256 * 1024;
 
-/** @returns the paths of the bundle's files inside `folder`. Failures: `bundle-refused`, `disk-full`. */
+/**
+ * Unpacks a bundle that `inflateBundle` has made a tar of.
+ * @returns the paths of the bundle's files inside `folder`. Failures: `bundle-refused`, `disk-full`.
+ */
 export async function unpackBundle(
-  bytes: Buffer,
+  tar: string,
   folder: string,
-  options: UnpackOptions = {},
+  limits: ArchiveLimits = bundleLimits,
 ): Promise<Attempt<{ readonly files: readonly string[] }>> {
-  const found = digestOf(bytes);
-  if (options.expectedDigest !== undefined && found !== options.expectedDigest) {
-    return refused(`its digest is ${found}, wanted is ${options.expectedDigest}`);
-  }
   try {
     const own = join(folder, ownFolder);
     await clearWay(folder, ownFolder, new Set());
     await dropStages(own);
     const stage = await mkdtemp(join(own, "stage-"));
     try {
-      const staged = await fillStage(bytes, stage, options.limits ?? bundleLimits);
+      const staged = await fillStage(tar, stage, limits);
       if (typeof staged === "string") return refused(staged);
       await adopt(stage, folder, staged);
       return { ok: true, files: staged.map((entry) => entry.path) };
@@ -67,35 +62,31 @@ async function dropStages(own: string): Promise<void> {
 }
 
 /** @returns the files as they were staged, or the reason to refuse the bundle. */
-async function fillStage(
-  bytes: Buffer,
-  stage: string,
-  limits: ArchiveLimits,
-): Promise<readonly ArchiveEntry[] | string> {
+async function fillStage(tar: string, stage: string, limits: ArchiveLimits): Promise<readonly ArchiveEntry[] | string> {
   const files: ArchiveEntry[] = [];
-  const open: { fd: number }[] = [];
+  const opened: { fd: number }[] = [];
   let reserved: string | undefined;
   try {
-    const refusal = await readArchive(bytes, limits, (entry) => {
+    const refusal = await readTar(createReadStream(tar), limits, (entry) => {
       const [top, second = ""] = entry.path.split("/");
       if (top === ownFolder) reserved ??= `${ownFolder} is a reserved name`;
       if (entry.kind === "folder" || reserved !== undefined) return undefined;
       if (top === warmFolder && builtInWarmFolder.has(second)) return undefined;
       mkdirSync(dirname(join(stage, entry.path)), { recursive: true });
       const file = { fd: openSync(join(stage, entry.path), "wx", entry.isExecutable ? 0o755 : 0o644) };
-      open.push(file);
+      opened.push(file);
       files.push(entry);
       return {
         write: (chunk) => writeSync(file.fd, chunk),
         close: () => {
-          open.splice(open.indexOf(file), 1);
+          opened.splice(opened.indexOf(file), 1);
           closeSync(file.fd);
         },
       };
     });
     return refusal ?? reserved ?? files;
   } finally {
-    for (const { fd } of open) closeSync(fd);
+    for (const { fd } of opened) closeSync(fd);
   }
 }
 
@@ -114,7 +105,7 @@ async function adopt(stage: string, folder: string, staged: readonly ArchiveEntr
     const target = join(folder, entry.path);
     const there = await lstat(target).catch(() => undefined);
     if (there !== undefined && isWarm(entry)) continue;
-    if (there?.isFile() === true && (await isSame(join(stage, entry.path), target, entry, there.mode))) continue;
+    if (there?.isFile() === true && (await isSame(join(stage, entry.path), target, entry, there))) continue;
     // A folder or link in the way is not replaced by rename.
     if (there !== undefined && !there.isFile()) await rm(target, { recursive: true, force: true });
     await rename(join(stage, entry.path), target);
@@ -122,10 +113,17 @@ async function adopt(stage: string, folder: string, staged: readonly ArchiveEntr
   await writeRecord(folder, files);
 }
 
-async function isSame(staged: string, target: string, entry: ArchiveEntry, mode: number): Promise<boolean> {
-  if (((mode & 0o100) !== 0) !== entry.isExecutable) return false;
-  const [fresh, old] = await Promise.all([readFile(staged), readFile(target)]);
-  return fresh.equals(old);
+async function isSame(staged: string, target: string, entry: ArchiveEntry, there: Stats): Promise<boolean> {
+  if (((there.mode & 0o100) !== 0) !== entry.isExecutable) return false;
+  await using fresh = await open(staged);
+  await using old = await open(target);
+  if ((await fresh.stat()).size !== there.size) return false;
+  const [a, b] = [Buffer.alloc(compareBytes), Buffer.alloc(compareBytes)];
+  for (let at = 0; at < there.size; at += compareBytes) {
+    const [one, other] = await Promise.all([fresh.read(a, 0, compareBytes, at), old.read(b, 0, compareBytes, at)]);
+    if (!a.subarray(0, one.bytesRead).equals(b.subarray(0, other.bytesRead))) return false;
+  }
+  return true;
 }
 
 /** Makes `path` a chain of real folders; links and files in its place are removed (invariant 4). */

@@ -23,20 +23,27 @@ export async function runAgents(
 
 /** Pure. */
 export function agentTable(agents: readonly AgentView[], now: number, columns?: number): readonly string[] {
-  const rows = agents.map(({ announcement, busy, online }) => {
-    const { agent, lane, slots, idleSince, compile, host, version } = announcement;
+  const rows = agents.map(({ announcement, busy, online, isDrained }) => {
+    const { agent, lane, labels = [], slots, idleSince, compile, host, version } = announcement;
     const made = compile?.esphomeVersions.join(" ") ?? "";
+    const pins = [...(compile?.pinnedVersions ?? []), ...(compile?.pinnedPlatforms ?? [])];
+    const only = pins.length === 0 ? "" : `(only ${pins.join(" ")})`;
     return [
       agent,
       lane,
-      online ? "online" : "away",
+      online ? (isDrained ? "drained" : "online") : isDrained ? "away, drained" : "away",
       `${busy} of ${slots}`,
       !online || idleSince === null ? "" : duration(now - idleSince),
-      compile === undefined ? "" : [made, compile.makesEnvironments ? "(makes others)" : ""].join(" ").trim(),
+      labels.join(" "),
+      compile === undefined ? "" : [made, compile.makesEnvironments ? "(makes others)" : "", only].join(" ").trim(),
       compile === undefined ? "" : `${compile.cpus} CPUs, ${size(compile.memoryBytes)}`,
       host,
       version,
     ];
   });
-  return table(["AGENT", "LANE", "STATE", "BUSY", "IDLE FOR", "ESPHOME", "MACHINE", "HOST", "VERSION"], rows, columns);
+  return table(
+    ["AGENT", "LANE", "STATE", "BUSY", "IDLE FOR", "LABELS", "ESPHOME", "MACHINE", "HOST", "VERSION"],
+    rows,
+    columns,
+  );
 }

@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import type { ChainRequest } from "#protocol/admin.ts";
-import type { Chain } from "#protocol/chain.ts";
+import type { Chain, Priority } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { Configuration } from "#protocol/ids.ts";
 import { CommandBuildSpec } from "#protocol/job.ts";
@@ -14,7 +14,7 @@ import { chooseFiles } from "#cli/configuration-files.ts";
 import { type ExitCode, exitCodes, worstOf } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
 import { makeFolder, writeImages } from "#cli/image-files.ts";
-import { type Prepared, prepare } from "#cli/preparation.ts";
+import { type Prepared, prepare, type Wishes, wishesFrom } from "#cli/preparation.ts";
 import { refusalOf, showRefusals } from "#cli/refusal.ts";
 import type { Session } from "#cli/session.ts";
 import { newChainId, submitAndFollow } from "#cli/submit.ts";
@@ -22,7 +22,11 @@ import { newChainId, submitAndFollow } from "#cli/submit.ts";
 export interface BuildOptions {
   readonly all?: boolean;
   readonly folder?: string;
-  readonly esphomeVersion: string;
+  readonly esphomeVersion?: string;
+  readonly on?: string;
+  readonly priority?: Priority;
+  readonly rebuild?: boolean;
+  readonly debug?: boolean;
   readonly output?: string;
   readonly artifact: readonly string[];
   readonly skip: readonly string[];
@@ -62,7 +66,7 @@ export async function runBuild(
 type Preparation = (session: Session, farm: Farm) => Promise<Prepared>;
 
 async function esphomeBuilds(files: readonly string[], options: BuildOptions): Promise<Preparation> {
-  const { all: isAll = false, folder, esphomeVersion } = options;
+  const { all: isAll = false, folder, debug: keepsDebug } = options;
   const [first = ""] = files;
   const isFolder = (await stat(first).catch(() => undefined))?.isDirectory() === true;
   const isCommand =
@@ -73,7 +77,12 @@ async function esphomeBuilds(files: readonly string[], options: BuildOptions): P
   }
   const chosen = await chooseFiles({ files, isAll, folder });
   const wanted = chosen.map(({ file, configuration }) => ({ file, configuration, kind: "build" as const }));
-  return (session, farm) => prepare(session, farm, wanted, esphomeVersion);
+  const wishes = { ...wishesOf(options), keepsDebug };
+  return (session, farm) => prepare(session, farm, wanted, wishes);
+}
+
+function wishesOf({ on, ...options }: BuildOptions): Wishes {
+  return wishesFrom(on === undefined ? options : { ...options, buildOn: on });
 }
 
 /** The folder is packed before the farm is asked for anything: it may be refused. */
@@ -95,6 +104,7 @@ async function commandBuild(
     const rule = configuration.error.issues[0]?.message ?? "";
     throw new UsageError("bad-name", `the build needs another --name: ${rule}`);
   }
+  const { buildOn, isRebuild, priority } = wishesOf(options);
   const bundle = await makeCommandBundle(folder, { skip: options.skip });
   if (!bundle.ok) {
     const refused = refusalOf(folder, bundle);
@@ -117,7 +127,15 @@ async function commandBuild(
   return async (session, farm) => {
     await new ObjectStore(farm.connection, objectStores.bundles).put(bundle.digest, bundle.bytes);
     const id = newChainId(session);
-    const request: ChainRequest = { id, kind: "build", configuration: configuration.data, build: spec.data };
+    const request: ChainRequest = {
+      id,
+      kind: "build",
+      configuration: configuration.data,
+      build: spec.data,
+      ...(buildOn === undefined ? {} : { route: { on: buildOn, labels: [] } }),
+      ...(isRebuild === true ? { isRebuild } : {}),
+      ...(priority === undefined ? {} : { priority }),
+    };
     return { requests: [request], refused: [] };
   };
 }
@@ -127,7 +145,7 @@ async function writeBuild(session: Session, farm: Farm, { compile }: Chain, fold
   const { manifest } = compile.outcome;
   await makeFolder(folder);
   const lost = await writeImages(farm, manifest, folder);
-  const names = manifest.images.map(({ name }) => name).join(", ");
+  const names = [...manifest.images, ...(manifest.debug ?? [])].map(({ name }) => name).join(", ");
   session.terminal.note(shown(lost ?? `${names} and manifest.json are in ${folder}`));
   return lost === undefined ? exitCodes.done : exitCodes.failed;
 }

@@ -4,8 +4,10 @@ import { describeFailure } from "#protocol/failure.ts";
 import { isTerminal, type Job } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
+import { endedChains } from "#cli/ended-chains.ts";
 import { Farm } from "#cli/farm.ts";
 import { agentOf, causeSentence, progressSentence } from "#cli/job-sentence.ts";
+import { liveChains } from "#cli/live-chains.ts";
 import { ago, duration, table } from "#cli/render.ts";
 import { jobFields } from "#cli/reporter.ts";
 import type { Session } from "#cli/session.ts";
@@ -24,12 +26,11 @@ export async function runPs(
   { all: isAll = false, json: isJson = false }: { readonly all?: boolean; readonly json?: boolean },
 ): Promise<ExitCode> {
   await using farm = await Farm.open(session);
-  const ended = isAll ? endedShown : 0;
-  const answer = await farm.ask({ v: 1, kind: "chains", ended }, "chains");
   // One that has just ended is still among them.
-  const live = answer.live.filter(({ chain }) => isAll || !isFinished(chain));
+  const live = (await liveChains(farm)).filter(({ chain }) => isAll || !isFinished(chain));
   const known = new Set(live.map(({ chain }) => chain.id));
-  const older = answer.ended.filter((chain) => !known.has(chain.id)).map((chain) => ({ chain, progress: undefined }));
+  const ended = isAll ? await endedChains(farm, { isFailed: false, limit: endedShown }) : [];
+  const older = ended.filter((chain) => !known.has(chain.id)).map((chain) => ({ chain, progress: undefined }));
   const all = [...older, ...live].sort((a, b) => (a.chain.id < b.chain.id ? -1 : 1));
   const rows = all.flatMap(({ chain, progress }) =>
     jobsOf(chain).map((job) => ({ chain, job, progress: job.state === "running" ? progress : undefined })),

@@ -11,7 +11,7 @@ import { type DeviceAddress, deviceAddressFrom } from "#cli/device-address.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
 import { type NameSwap, planSwap, swapFiles, withDraft } from "#cli/name-swap.ts";
-import { agentNamed, environment, uploadTarget } from "#cli/preparation.ts";
+import { agentNamed, environment, planOf, routeFrom, uploadRequest, uploadTarget } from "#cli/preparation.ts";
 import { type Refusal, refusal, refusalOf, showRefusals } from "#cli/refusal.ts";
 import type { Session } from "#cli/session.ts";
 import { newChainId, submitAndFollow } from "#cli/submit.ts";
@@ -19,7 +19,7 @@ import { newChainId, submitAndFollow } from "#cli/submit.ts";
 export interface RenameOptions {
   readonly on?: string;
   readonly device?: string;
-  readonly esphomeVersion: string;
+  readonly esphomeVersion?: string;
   readonly json?: boolean;
 }
 
@@ -77,12 +77,13 @@ async function prepareRename(
   session: Session,
   farm: Farm,
   swap: NameSwap,
-  esphomeVersion: string,
+  esphomeVersion: string | undefined,
   { device, on }: Place,
 ): Promise<ChainRequest | Refusal> {
   const { oldFile, draftFile, name } = swap;
   const signal = session.interrupted;
-  const env = await environment(session, esphomeVersion);
+  const { settings, version } = await planOf(farm, oldFile, esphomeVersion);
+  const env = await environment(session, version);
   session.terminal.note(shown(`reading ${oldFile} under both names with ESPHome ${env.version}`));
   const [before, after] = await Promise.all(
     [oldFile, draftFile].map((file) => readConfiguration(env, file, { signal })),
@@ -102,10 +103,8 @@ async function prepareRename(
     configuration: swap.newConfiguration,
     renamedFrom: swap.oldConfiguration,
     build: { driver: "esphome", version: env.version, bundle: bundle.digest, entry: bundle.entry },
-    upload: {
-      target: renamedTarget(target, before.configuration, after.configuration),
-      ...(on === undefined ? {} : { on }),
-    },
+    ...routeFrom(settings, {}),
+    upload: uploadRequest(renamedTarget(target, before.configuration, after.configuration), settings, on),
   };
 }
 

@@ -5,6 +5,7 @@ import { everyConfiguration } from "#protocol/ids.ts";
 import { shown } from "#cli/clean-text.ts";
 import type { ExitCode } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
+import { liveChains } from "#cli/live-chains.ts";
 import { count } from "#cli/render.ts";
 import type { Session } from "#cli/session.ts";
 import { takeTreesAway } from "#cli/tree-removal.ts";
@@ -33,7 +34,7 @@ export async function confirmReset(session: Session, farm: Farm, isConfirmed: bo
   requireSomebody(session, isConfirmed);
   if (isConfirmed) return;
   const { terminal, interrupted } = session;
-  const { live } = await farm.ask({ v: 1, kind: "chains", ended: 0 }, "chains");
+  const live = await liveChains(farm);
   const { agents } = await farm.ask({ v: 1, kind: "agents" }, "agents");
   const unfinished = live.filter(({ chain }) => !isFinished(chain)).length;
   const builders = agents.filter(({ announcement, online }) => online && announcement.lane === "compile");

@@ -1,6 +1,6 @@
 /** `flashyard up`: a whole farm on this machine until Ctrl-C. */
 import { join } from "node:path";
-import { defaultHome } from "#actor/agent-settings.ts";
+import { automaticSlots, defaultHome, thisMachine } from "#actor/agent-settings.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { localAgents, startLocalFarm } from "#cli/local-farm.ts";
@@ -29,9 +29,12 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
     throw new UsageError("bad-log-level", `${JSON.stringify(logLevel)} is no log level: use ${logLevels.join(", ")}`);
   }
   const serverUrl = session.isServerNamed ? session.serverUrl : undefined;
+  const compile = options.compile ?? 1;
+  // Several agents share the machine.
+  const slots = Math.floor(automaticSlots("compile", thisMachine()) / Math.max(1, compile));
   const agents = localAgents({
-    compile: options.compile ?? 1,
-    slots: options.slots ?? 1,
+    compile,
+    slots: options.slots ?? Math.max(1, slots),
     uploadSlots: options.uploadSlots ?? defaultUploadSlots,
   });
   await using farm = await startLocalFarm({
@@ -61,8 +64,18 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
   return exitCodes.done;
 }
 
-/** What the agents' own programs need of this process's environment. */
+/** Settings of agents that count for all of them. */
+const agentSettings: ReadonlySet<string> = new Set([
+  "FLASHYARD_PYTHON",
+  "FLASHYARD_LABELS",
+  "FLASHYARD_ESPHOME_VERSIONS",
+  "FLASHYARD_PLATFORMS",
+  "FLASHYARD_TREES_GB",
+  "FLASHYARD_ENVIRONMENTS",
+]);
+
+/** What the agents and their programs need of this process's environment. */
 function handedOn(environment: NodeJS.ProcessEnv): Record<string, string> {
-  const isWanted = ([name]: [string, string | undefined]) => name === "FLASHYARD_PYTHON" || name.startsWith("ESPHOME_");
+  const isWanted = ([name]: [string, string | undefined]) => agentSettings.has(name) || name.startsWith("ESPHOME_");
   return Object.fromEntries(Object.entries(environment).filter(isWanted)) as Record<string, string>;
 }

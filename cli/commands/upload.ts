@@ -1,5 +1,6 @@
 /** `flashyard upload`: flash what has been built. */
 import type { ChainRequest } from "#protocol/admin.ts";
+import type { Priority } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { ChainId } from "#protocol/ids.ts";
 import { readConfiguration } from "#toolchain/configuration.ts";
@@ -7,7 +8,7 @@ import { configurationOf } from "#cli/configuration-files.ts";
 import { deviceAddressFrom } from "#cli/device-address.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { type AnswerOf, Farm } from "#cli/farm.ts";
-import { agentNamed, environment, missingRefusal, uploadTarget } from "#cli/preparation.ts";
+import { agentNamed, environment, missingRefusal, planOf, uploadRequest, uploadTarget } from "#cli/preparation.ts";
 import { type Refusal, refusal, refusalOf, showRefusals } from "#cli/refusal.ts";
 import { ago } from "#cli/render.ts";
 import type { Session } from "#cli/session.ts";
@@ -17,7 +18,8 @@ export interface UploadOptions {
   readonly from?: string;
   readonly device?: string;
   readonly on?: string;
-  readonly esphomeVersion: string;
+  readonly esphomeVersion?: string;
+  readonly priority?: Priority;
   readonly detach?: boolean;
   readonly json?: boolean;
 }
@@ -55,7 +57,8 @@ async function prepareUpload(
   const build = await farm.ask({ v: 1, kind: "newest-build", reference }, "newest-build");
   const unsuitable = reasonAgainst(build, configuration);
   if (unsuitable !== undefined) return { refusal: refusal(file, unsuitable) };
-  const env = await environment(session, options.esphomeVersion);
+  const { settings, version } = await planOf(farm, file, options.esphomeVersion);
+  const env = await environment(session, version);
   const read = await readConfiguration(env, file, { signal: session.interrupted });
   if (!read.ok) return { refusal: refusalOf(file, read) ?? refusal(file, "interrupted") };
   const target = uploadTarget(
@@ -64,9 +67,10 @@ async function prepareUpload(
   );
   if (typeof target === "string") return { refusal: refusal(file, target) };
   session.terminal.note(`flashing what ${build.chain} built ${ago(build.builtAt, session.clock.now())}`);
-  const on = options.on === undefined ? {} : { on: agentNamed(options.on) };
-  const upload = { target, manifest: build.manifest, ...on };
-  return { request: { id: newChainId(session), kind: "upload", configuration, upload } };
+  const on = options.on === undefined ? undefined : agentNamed(options.on);
+  const upload = { ...uploadRequest(target, settings, on), manifest: build.manifest };
+  const { priority = "interactive" } = options;
+  return { request: { id: newChainId(session), kind: "upload", configuration, upload, priority } };
 }
 
 function reasonAgainst(build: AnswerOf<"newest-build">, configuration: string): string | undefined {

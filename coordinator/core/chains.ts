@@ -3,15 +3,19 @@ import type { ChainRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { everyConfiguration } from "#protocol/ids.ts";
-import type { CancelCause, CompileJob, JobState, UploadJob } from "#protocol/job.ts";
+import type { CancelCause, CompileJob, JobState, Outcome, UploadJob } from "#protocol/job.ts";
 import type { Step } from "#coordinator/core/step.ts";
 
+/** How a build ended that succeeded. */
+export type Built = Extract<Outcome, { kind: "built" }>;
+
 /**
- * The record of a chain as it starts: the compile job queued, the upload held for it, or queued where there is none.
+ * The record of a chain as it starts: the compile job queued, the upload held for it, or queued where there is none. With `built`,
+ * the outcome of an equal build, the compile has succeeded.
  * @throws UsageError when the request lacks what its kind needs.
  */
-export function startChain(request: ChainRequest, at: number): Chain {
-  const { id, kind, configuration, build, upload, renamedFrom } = request;
+export function startChain(request: ChainRequest, at: number, built?: Built): Chain {
+  const { id, kind, configuration, build, upload, renamedFrom, priority, route, isRebuild } = request;
   if (kind === "clean" || kind === "reset" || configuration === everyConfiguration) {
     throw new UsageError("not-a-build", `a chain of kind ${kind} for ${configuration} has a request of its own`);
   }
@@ -35,7 +39,18 @@ export function startChain(request: ChainRequest, at: number): Chain {
   const fresh = { attempt: 0, avoid: [], earlier: [] };
   const queued = { ...fresh, state: "queued" as const, queuedAt: at };
   const compile: CompileJob | undefined =
-    build === undefined ? undefined : { lane: "compile", name: "compile", spec: build, ...queued };
+    build === undefined
+      ? undefined
+      : {
+          lane: "compile",
+          name: "compile",
+          spec: build,
+          ...(route === undefined ? {} : { route }),
+          ...(isRebuild === true ? { isRebuild } : {}),
+          ...queued,
+          ...(built === undefined ? {} : { state: "succeeded" as const, outcome: built, endedAt: at }),
+        };
+  const isHeld = compile !== undefined && built === undefined;
   const uploadJob: UploadJob | undefined =
     upload === undefined
       ? undefined
@@ -46,9 +61,10 @@ export function startChain(request: ChainRequest, at: number): Chain {
             target: upload.target,
             ...(upload.manifest === undefined ? {} : { manifest: upload.manifest }),
             ...(upload.on === undefined ? {} : { on: upload.on }),
+            ...(upload.labels === undefined ? {} : { labels: upload.labels }),
           },
           mode: "flash",
-          ...(compile === undefined ? queued : { ...fresh, state: "held" as const }),
+          ...(isHeld ? { ...fresh, state: "held" as const } : queued),
         };
   return {
     v: 2,
@@ -57,6 +73,7 @@ export function startChain(request: ChainRequest, at: number): Chain {
     configuration,
     ...(renamedFrom === undefined ? {} : { renamedFrom }),
     createdAt: at,
+    ...(priority === undefined ? {} : { priority }),
     ...(compile === undefined ? {} : { compile }),
     ...(uploadJob === undefined ? {} : { upload: uploadJob }),
   };

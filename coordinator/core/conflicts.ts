@@ -1,7 +1,7 @@
 /** Which jobs exclude each other: two requests for one configuration, two flashes of one device, two builds in one tree. */
 import { type Chain, configurationsOf } from "#protocol/chain.ts";
 import type { ChainId, Configuration } from "#protocol/ids.ts";
-import type { Job, OtaTarget } from "#protocol/job.ts";
+import { isScarce, type Job, mediumName, type OtaTarget } from "#protocol/job.ts";
 import { cancelChain } from "#coordinator/core/cancel.ts";
 import { isInHand, takesDevice } from "#coordinator/core/in-hand.ts";
 import type { Step } from "#coordinator/core/step.ts";
@@ -15,23 +15,33 @@ export function deviceKeys({ host, hostAfter, port }: OtaTarget): readonly strin
   return hosts.map((name) => `${name.toLowerCase()}:${port}`);
 }
 
-/** Devices and trees that are taken at this moment. */
+/** What carries this flash and no other at the same time; undefined for a medium that carries many. */
+export function scarceSegment({ medium }: OtaTarget): string | undefined {
+  return medium !== undefined && isScarce(medium) ? mediumName(medium) : undefined;
+}
+
+/** Devices, scarce segments and trees that are taken at this moment. */
 export interface Taken {
   readonly devices: ReadonlySet<string>;
+  /** A probe that waits keeps its device, and lets others on the air. */
+  readonly segments: ReadonlySet<string>;
   readonly trees: ReadonlySet<Configuration>;
 }
 
 /** What these chains take; a chain that takes nothing may be left out. */
 export function takenIn(chains: Iterable<Chain>): Taken {
   const devices = new Set<string>();
+  const segments = new Set<string>();
   const trees = new Set<Configuration>();
   for (const chain of chains) {
     const { compile, upload } = chain;
     if (isInHand(compile?.state)) for (const configuration of configurationsOf(chain)) trees.add(configuration);
     if (upload === undefined || !takesDevice(upload)) continue;
     for (const device of deviceKeys(upload.spec.target)) devices.add(device);
+    const segment = scarceSegment(upload.spec.target);
+    if (segment !== undefined && isInHand(upload.state)) segments.add(segment);
   }
-  return { devices, trees };
+  return { devices, segments, trees };
 }
 
 /**

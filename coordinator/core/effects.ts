@@ -4,7 +4,7 @@
  */
 import type { AdminAnswer } from "#protocol/admin.ts";
 import { isFinished, jobsOf } from "#protocol/chain.ts";
-import type { AgentId, ChainId, JobName } from "#protocol/ids.ts";
+import type { AgentId, ChainId, Digest, JobName } from "#protocol/ids.ts";
 import type { AskAnswer } from "#protocol/messages.ts";
 import type { AnswerTo } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
@@ -21,6 +21,8 @@ export type FarmEffect =
   | ({ readonly kind: "dispatch" } & Attempt)
   /** Tell the agent to end an attempt. Lost orders are repeated when the agent's next statement still holds the job. */
   | ({ readonly kind: "stop" } & Attempt)
+  /** Tell a compile agent which bundle it may fetch while it builds. Never repeated. */
+  | { readonly kind: "prefetch"; readonly agent: AgentId; readonly bundle: Digest }
   /** Copy the finished chain to the history, then say `chain-archived`. */
   | { readonly kind: "archive"; readonly chain: ChainId }
   | { readonly kind: "answer"; readonly to: AnswerTo; readonly body: AskAnswer | AdminAnswer };

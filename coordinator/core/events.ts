@@ -46,6 +46,6 @@ export type FarmEvent =
   | ({ readonly kind: "job-reported"; readonly result: JobResult } & FromAgent)
   | { readonly kind: "agent-announced"; readonly announcement: Announcement }
   | { readonly kind: "agent-vanished"; readonly agent: AgentId }
-  /** The finished chain is in the history; its live record may go. */
-  | { readonly kind: "chain-archived"; readonly chain: ChainId }
+  /** The finished chain is in the history as `record` has it (left out: as it is); its live record may go. */
+  | { readonly kind: "chain-archived"; readonly chain: ChainId; readonly record?: Chain }
   | { readonly kind: "time-passed" };

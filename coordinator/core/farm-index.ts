@@ -8,16 +8,27 @@
  */
 import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
 import type { ChainId, Configuration } from "#protocol/ids.ts";
-import type { Lane } from "#protocol/job.ts";
+import type { CompileJob, Lane } from "#protocol/job.ts";
+import { expectedBuildMs, expectedUploadMs, hasBuilt } from "#coordinator/core/durations.ts";
 import { isCleaning, isInHand, isTaking } from "#coordinator/core/in-hand.ts";
+import type { Knowledge } from "#coordinator/core/knowledge.ts";
+import { orderKey } from "#coordinator/core/order.ts";
+import { buildKey } from "#coordinator/core/reuse.ts";
+import { queuedJob } from "#coordinator/core/queued-job.ts";
+import { Segments } from "#coordinator/core/segments.ts";
+import { SortedIds } from "#coordinator/core/sorted-ids.ts";
+import { SumOfIds } from "#coordinator/core/sum-of-ids.ts";
 
 type Chains = ReadonlyMap<ChainId, Chain>;
 
 const indexes = new WeakMap<Chains, FarmIndex>();
 
 export class FarmIndex {
-  /** Chains with a queued job of the lane, by id, which is the order in which they were asked for. */
-  readonly queued: Readonly<Record<Lane, ChainId[]>> = { compile: [], upload: [] };
+  /** Chains with a queued job of the lane, in the order of the queue (`order.ts`); builds as if there were no trees. */
+  readonly queued: Readonly<Record<Lane, SortedIds>> = { compile: new SortedIds(), upload: new SortedIds() };
+  /** Chains with a queued build, with the time that it takes (ms) where a tree is still there of what was built before. */
+  readonly builds = new SumOfIds();
+  readonly segments = new Segments();
   /** Chains of which a job is in hand, or a probe waits: those that take devices, trees and slots. */
   readonly taking = new Set<ChainId>();
   /** Chains with a job that has been in hand and is no longer. */
@@ -25,13 +36,24 @@ export class FarmIndex {
   /** Chains of which a clean is not over. */
   readonly cleaning = new Set<ChainId>();
   readonly #ofConfiguration = new Map<Configuration, Set<ChainId>>();
+  /** Chains that build, by what they build (`reuse.ts`). */
+  readonly #ofBuildKey = new Map<string, Set<ChainId>>();
 
-  /** The index of these chains; theirs no longer (invariant 2). */
-  static take(chains: Chains): FarmIndex {
+  #knowledge: Knowledge;
+
+  constructor(knowledge: Knowledge) {
+    this.#knowledge = knowledge;
+  }
+
+  /** The index of these chains; theirs no longer (invariant 2). What is queued from now on goes by this knowledge. */
+  static take(chains: Chains, knowledge: Knowledge): FarmIndex {
     const kept = indexes.get(chains);
     indexes.delete(chains);
-    if (kept !== undefined) return kept;
-    const index = new FarmIndex();
+    if (kept !== undefined) {
+      kept.#knowledge = knowledge;
+      return kept;
+    }
+    const index = new FarmIndex(knowledge);
     for (const chain of chains.values()) index.replace(undefined, chain);
     return index;
   }
@@ -44,42 +66,63 @@ export class FarmIndex {
     return [...(this.#ofConfiguration.get(configuration) ?? [])].sort();
   }
 
+  ofBuildKey(key: string): readonly ChainId[] {
+    return [...(this.#ofBuildKey.get(key) ?? [])].sort();
+  }
+
   /** One chain instead of another of the same id; undefined: there was none, or there is none any more. */
   replace(before: Chain | undefined, after: Chain | undefined): void {
     const id = (after ?? before)?.id;
     if (id === undefined) return;
-    for (const lane of ["compile", "upload"] as const) {
-      const was = before !== undefined && hasQueued(before, lane);
-      const is = after !== undefined && hasQueued(after, lane);
-      if (was !== is) toggle(this.queued[lane], id, is);
-    }
+    for (const lane of ["compile", "upload"] as const) this.#enqueue(lane, before, after, id);
+    this.segments.replace(before, after, (chain) => expectedUploadMs(this.#knowledge, chain));
     mark(this.taking, id, after !== undefined && isTaking(after));
     mark(this.freeing, id, after !== undefined && isFreeing(after));
     mark(this.cleaning, id, after !== undefined && isCleaning(after));
-    // The configurations of a chain never change.
+    // The configurations of a chain, and what it builds, never change.
     if (after === undefined && before !== undefined) this.#leave(before);
     if (before === undefined && after !== undefined) this.#join(after);
   }
 
-  #join(chain: Chain): void {
-    for (const name of configurationsOf(chain)) {
-      const ids = this.#ofConfiguration.get(name);
-      if (ids === undefined) this.#ofConfiguration.set(name, new Set([chain.id]));
-      else ids.add(chain.id);
+  #enqueue(lane: Lane, before: Chain | undefined, after: Chain | undefined, id: ChainId): void {
+    const job = after === undefined ? undefined : queuedJob(after, lane);
+    if (after === undefined || job === undefined) {
+      this.queued[lane].remove(id);
+      if (lane === "compile") this.builds.remove(id);
+      return;
     }
+    // Its place is fixed as long as it waits, whatever is learned meanwhile.
+    if (before !== undefined && queuedJob(before, lane) !== undefined) return;
+    const isBuild = job.name === "compile";
+    this.queued[lane].put(id, orderKey(after, job, isBuild ? expectedBuildMs(this.#knowledge, after, false) : 0));
+    if (isBuild) this.builds.put(id, expectedBuildMs(this.#knowledge, after, hasBuilt(this.#knowledge, after)));
+  }
+
+  #join(chain: Chain): void {
+    for (const name of configurationsOf(chain)) join(this.#ofConfiguration, name, chain.id);
+    if (chain.compile !== undefined) join(this.#ofBuildKey, keyOf(chain.compile), chain.id);
   }
 
   #leave(chain: Chain): void {
-    for (const name of configurationsOf(chain)) {
-      const ids = this.#ofConfiguration.get(name);
-      ids?.delete(chain.id);
-      if (ids?.size === 0) this.#ofConfiguration.delete(name);
-    }
+    for (const name of configurationsOf(chain)) leave(this.#ofConfiguration, name, chain.id);
+    if (chain.compile !== undefined) leave(this.#ofBuildKey, keyOf(chain.compile), chain.id);
   }
 }
 
-function hasQueued(chain: Chain, lane: Lane): boolean {
-  return jobsOf(chain).some((job) => job.lane === lane && job.state === "queued");
+function keyOf({ spec, route }: CompileJob): string {
+  return buildKey(spec, route);
+}
+
+function join<K>(groups: Map<K, Set<ChainId>>, key: K, id: ChainId): void {
+  const ids = groups.get(key);
+  if (ids === undefined) groups.set(key, new Set([id]));
+  else ids.add(id);
+}
+
+function leave<K>(groups: Map<K, Set<ChainId>>, key: K, id: ChainId): void {
+  const ids = groups.get(key);
+  ids?.delete(id);
+  if (ids?.size === 0) groups.delete(key);
 }
 
 function isFreeing(chain: Chain): boolean {
@@ -89,17 +132,4 @@ function isFreeing(chain: Chain): boolean {
 function mark(ids: Set<ChainId>, id: ChainId, is: boolean): void {
   if (is) ids.add(id);
   else ids.delete(id);
-}
-
-/** Puts an id into the sorted list, or takes it out. */
-function toggle(ids: ChainId[], id: ChainId, is: boolean): void {
-  let low = 0;
-  let high = ids.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((ids[middle] ?? "") < id) low = middle + 1;
-    else high = middle;
-  }
-  if (is) ids.splice(low, 0, id);
-  else ids.splice(low, 1);
 }

@@ -9,6 +9,11 @@ import type { Chain } from "#protocol/chain.ts";
 import type { AgentId, ChainId, Configuration } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { FarmIndex } from "#coordinator/core/farm-index.ts";
+import { type Knowledge, noKnowledge } from "#coordinator/core/knowledge.ts";
+import { expectedMs, orderKey } from "#coordinator/core/order.ts";
+import { queuedJob } from "#coordinator/core/queued-job.ts";
+import type { Segment } from "#coordinator/core/segments.ts";
+import { Trees } from "#coordinator/core/trees.ts";
 
 /** An agent as the coordinator knows it: its last statement, and when it was heard or given up. */
 export interface AgentState {
@@ -21,9 +26,19 @@ export interface AgentState {
 export interface Farm {
   readonly chains: ReadonlyMap<ChainId, Chain>;
   readonly agents: ReadonlyMap<AgentId, AgentState>;
+  readonly knowledge: Knowledge;
 }
 
-export const emptyFarm: Farm = { chains: new Map(), agents: new Map() };
+export const emptyFarm: Farm = { chains: new Map(), agents: new Map(), knowledge: noKnowledge };
+
+interface QueuedBuild {
+  readonly chain: Chain;
+  readonly buildMs: number;
+  readonly key: number;
+}
+
+/** What is queued beyond this has its place as if there were no trees: all of it would have to be sorted at each step. */
+const inTurnMax = 256;
 
 /** Collects the changes of one step over a farm that stays as it is. */
 export class Draft {
@@ -31,10 +46,18 @@ export class Draft {
   readonly #chains = new Map<ChainId, Chain | undefined>();
   readonly #agents = new Map<AgentId, AgentState>();
   readonly #index: FarmIndex;
+  readonly #trees: Trees;
+  /** As long as nothing has changed. */
+  #builds: readonly QueuedBuild[] | undefined;
 
   constructor(base: Farm) {
     this.#base = base;
-    this.#index = FarmIndex.take(base.chains);
+    this.#index = FarmIndex.take(base.chains, base.knowledge);
+    this.#trees = Trees.take(base.agents);
+  }
+
+  get knowledge(): Knowledge {
+    return this.#base.knowledge;
   }
 
   chain(id: ChainId): Chain | undefined {
@@ -42,12 +65,14 @@ export class Draft {
   }
 
   setChain(chain: Chain): void {
+    this.#builds = undefined;
     this.#index.replace(this.chain(chain.id), chain);
     this.#chains.delete(chain.id);
     this.#chains.set(chain.id, chain);
   }
 
   removeChain(id: ChainId): void {
+    this.#builds = undefined;
     this.#index.replace(this.chain(id), undefined);
     this.#chains.set(id, undefined);
   }
@@ -57,7 +82,9 @@ export class Draft {
   }
 
   setAgent(state: AgentState): void {
+    this.#trees.replace(this.agent(state.announcement.agent), state);
     this.#agents.set(state.announcement.agent, state);
+    this.#builds = undefined;
   }
 
   /** All chains in order of their ids, which is the order in which they were asked for. */
@@ -78,16 +105,85 @@ export class Draft {
     return this.#all(this.#index.ofConfiguration(configuration));
   }
 
-  /** Chains with a queued job of the lane, oldest first. The draft must not change while they are gone through. */
+  /** Chains that build what this key says, oldest first. */
+  chainsBuilding(key: string): readonly Chain[] {
+    return this.#all(this.#index.ofBuildKey(key));
+  }
+
+  /** Chains with a queued job of the lane, in the order of the queue. The draft must not change while they are gone through. */
   *queued(lane: Lane): Iterable<Chain> {
-    for (const id of this.#index.queued[lane]) {
+    for (const id of this.#index.queued[lane].ids()) {
       const chain = this.chain(id);
       if (chain !== undefined) yield chain;
     }
   }
 
   hasQueued(lane: Lane): boolean {
-    return this.#index.queued[lane].length > 0;
+    return this.#index.queued[lane].size > 0;
+  }
+
+  /** Those of some chains that have a queued job of the lane, in the order of the queue. */
+  inQueue(lane: Lane, ids: Iterable<ChainId>): readonly Chain[] {
+    const queued = this.#index.queued[lane];
+    const placed = [...ids].flatMap((id) => {
+      const key = queued.keyOf(id);
+      return key === undefined ? [] : [{ id, key }];
+    });
+    return this.#all(placed.sort((a, b) => a.key - b.key || (a.id < b.id ? -1 : 1)).map(({ id }) => id));
+  }
+
+  /** Whether a queued build has waited beyond its place: all that came after it by then go behind it. */
+  isOverdue(id: ChainId, at: number): boolean {
+    return (this.#index.queued.compile.keyOf(id) ?? at) < at;
+  }
+
+  /** What is queued for the compile lane, in its turn: by the trees that are there now, unless the queue is long. */
+  *inTurn(): Iterable<Chain> {
+    if (this.#isLong()) yield* this.queued("compile");
+    else for (const { chain } of this.#queuedBuilds()) yield chain;
+  }
+
+  /** How long the queued builds are expected to take, one after the other. */
+  get queuedBuildMs(): number {
+    if (this.#isLong()) return this.#index.builds.sum;
+    return this.#queuedBuilds().reduce((sum, { buildMs }) => sum + buildMs, 0);
+  }
+
+  #isLong(): boolean {
+    return this.#index.queued.compile.size > inTurnMax;
+  }
+
+  #queuedBuilds(): readonly QueuedBuild[] {
+    this.#builds ??= [...this.queued("compile")]
+      .flatMap((chain) => {
+        const job = queuedJob(chain, "compile");
+        const buildMs = job?.name === "compile" ? expectedMs(this, chain) : 0;
+        return job === undefined ? [] : [{ chain, buildMs, key: orderKey(chain, job, buildMs) }];
+      })
+      .sort((a, b) => a.key - b.key || (a.chain.id < b.chain.id ? -1 : 1));
+    return this.#builds;
+  }
+
+  get queuedBuilds(): number {
+    return this.#index.builds.size;
+  }
+
+  /** What is to come or under way over each scarce segment. */
+  segments(): ReadonlyMap<string, Segment> {
+    return this.#index.segments.all;
+  }
+
+  /** Agents that have the tree of a chain, also such as are away. */
+  ownersOf(chain: Chain): ReadonlySet<AgentId> {
+    return this.#trees.ownersOf(chain);
+  }
+
+  /** Whether an agent that is here and builds has the tree of a chain. */
+  hasTree(chain: Chain): boolean {
+    for (const id of this.#trees.ownersOf(chain)) {
+      if (this.agent(id)?.vanishedAt === undefined && !this.knowledge.drained.has(id)) return true;
+    }
+    return false;
   }
 
   /** Chains of which a job is in hand, or a probe waits; oldest first. */
@@ -133,7 +229,10 @@ export class Draft {
     const chains = this.#chains.size === 0 ? this.#base.chains : this.#finishChains();
     this.#index.giveTo(chains);
     const agents = this.#agents.size === 0 ? this.#base.agents : new Map([...this.#base.agents, ...this.#agents]);
-    return chains === this.#base.chains && agents === this.#base.agents ? this.#base : { chains, agents };
+    this.#trees.giveTo(agents);
+    return chains === this.#base.chains && agents === this.#base.agents
+      ? this.#base
+      : { ...this.#base, chains, agents };
   }
 
   #finishChains(): ReadonlyMap<ChainId, Chain> {

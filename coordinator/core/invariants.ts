@@ -6,19 +6,22 @@
  * 3. A terminal job has an outcome and an end; a cancelled, failed or unknown prerequisite has no live dependent.
  * 4. At most one job in hand writes to a device, and at most one builds or cleans in a tree; a rename takes both its names.
  * 5. A flash claim belongs to an upload that has a manifest to flash; a probe has a flash claim.
- * 6. No agent that is present and takes work (one that is being shut down has no slots) has more jobs in hand than slots.
+ * 6. No agent that is present and takes work (one that is being shut down has no slots) has more jobs in hand than slots; one that
+ *    has given its slot back does not count.
  * 7. At most one chain that builds or flashes a configuration is live, unless the older ones are past the point of no return
  *    or dying.
  * 8. While trees are taken away, nothing is in hand that may write to them; in a reset, nothing at all but probes.
+ * 9. At most one flash is in hand on a scarce segment.
  */
 import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
 import { type Job, isTerminal } from "#protocol/job.ts";
 import { jobRef } from "#protocol/ids.ts";
 import { isPastNoReturn } from "#coordinator/core/cancel.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
-import { deviceKeys } from "#coordinator/core/conflicts.ts";
+import { deviceKeys, scarceSegment } from "#coordinator/core/conflicts.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { isInHand } from "#coordinator/core/in-hand.ts";
+import { loadOf } from "#coordinator/core/slots.ts";
 
 /** @returns one sentence for every broken invariant, each with its number; none when the farm is sound. */
 export function checkFarm(farm: Farm): readonly string[] {
@@ -64,6 +67,7 @@ function checkJob(chain: Chain, job: Job, broken: string[]): void {
 
 function checkExclusion(farm: Farm, broken: string[]): void {
   const devices = new Set<string>();
+  const segments = new Set<string>();
   const trees = new Set<string>();
   const configurations = new Set<string>();
   for (const chain of farm.chains.values()) {
@@ -72,6 +76,9 @@ function checkExclusion(farm: Farm, broken: string[]): void {
       if (devices.has(device)) broken.push(`4: two uploads to ${device} are in hand, one of them ${id}`);
       devices.add(device);
     }
+    const segment = upload !== undefined && isInHand(upload.state) ? scarceSegment(upload.spec.target) : undefined;
+    if (segment !== undefined && segments.has(segment)) broken.push(`9: two uploads by ${segment}, one of them ${id}`);
+    if (segment !== undefined) segments.add(segment);
     const jobs = [compile, upload].filter((job) => job !== undefined);
     const isLive = jobs.some((job) => !isTerminal(job.state) && job.state !== "cancelling" && !isPastNoReturn(job));
     for (const name of configurationsOf(chain)) {
@@ -107,16 +114,10 @@ function checkCleans(farm: Farm, broken: string[]): void {
 }
 
 function checkSlots(farm: Farm, broken: string[]): void {
-  const busy = new Map<string, number>();
-  for (const chain of farm.chains.values()) {
-    for (const job of jobsOf(chain)) {
-      if (job.assigned === undefined || !isInHand(job.state)) continue;
-      busy.set(job.assigned.agent, (busy.get(job.assigned.agent) ?? 0) + 1);
-    }
-  }
+  const load = loadOf(farm.chains.values(), (agent) => farm.agents.get(agent));
   for (const { announcement, vanishedAt } of farm.agents.values()) {
     if (vanishedAt !== undefined || announcement.slots === 0) continue;
-    const count = busy.get(announcement.agent) ?? 0;
+    const count = load.get(announcement.agent)?.busy ?? 0;
     if (count > announcement.slots)
       broken.push(`6: ${announcement.agent} has ${count} jobs for ${announcement.slots} slots`);
   }

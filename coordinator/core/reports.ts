@@ -6,8 +6,9 @@ import type { Job } from "#protocol/job.ts";
 import { attemptsMax, backoffMs, backoffMsMax, lostAttemptsMax } from "#protocol/limits.ts";
 import type { JobResult } from "#protocol/job.ts";
 import { settleDependent } from "#coordinator/core/chains.ts";
+import { settleEqualBuilds } from "#coordinator/core/equal-builds.ts";
 import { isPastNoReturn } from "#coordinator/core/cancel.ts";
-import { refusalOf } from "#coordinator/core/placement.ts";
+import { refusalOf } from "#coordinator/core/eligibility.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Step } from "#coordinator/core/step.ts";
 
@@ -31,7 +32,9 @@ export function settleAttempt(step: Step, chain: Chain, job: Job, result: JobRes
     }
   }
   const current = step.draft.chain(chain.id);
-  if (current !== undefined) settleDependent(step, current);
+  if (current === undefined) return;
+  settleDependent(step, current);
+  settleEqualBuilds(step, current);
 }
 
 /** The result proves that the attempt has ended. A cancelled build stays cancelled even if it had just succeeded. */
@@ -111,7 +114,9 @@ export function settleFailure(step: Step, chain: Chain, job: Job, failure: Failu
   }
   const elsewhere = retryOf(failure) === "elsewhere" && !isLost;
   const avoid: AgentId[] = elsewhere && job.assigned !== undefined ? [...job.avoid, job.assigned.agent] : job.avoid;
-  const hasOther = step.draft.agents().some((agent) => refusalOf({ ...job, avoid }, agent) === undefined);
+  const hasOther = step.draft
+    .agents()
+    .some((agent) => refusalOf({ ...job, avoid }, agent, step.draft.knowledge) === undefined);
   if (elsewhere && !hasOther) {
     end(step, chain, job, failure);
     return;

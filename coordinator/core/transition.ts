@@ -9,13 +9,15 @@ import { atomicRecordsMax } from "#protocol/limits.ts";
 import type { AskAnswer } from "#protocol/messages.ts";
 import { cancelChain } from "#coordinator/core/cancel.ts";
 import { manifestOf, settleHeld, startChain } from "#coordinator/core/chains.ts";
+import { equalBuild } from "#coordinator/core/equal-builds.ts";
 import { type CleanStart, settleCleans, startClean, startReset } from "#coordinator/core/cleaning.ts";
 import { olderOf, supersede } from "#coordinator/core/conflicts.ts";
 import type { FarmEffect } from "#coordinator/core/effects.ts";
 import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { expireLeases, loseAgent, reconcileAgent } from "#coordinator/core/leases.ts";
-import { place } from "#coordinator/core/placement.ts";
+import { place, type PlacementRule, placementRule } from "#coordinator/core/placement.ts";
+import { hintNext } from "#coordinator/core/prefetch.ts";
 import { settleAttempt, settleLostFlash } from "#coordinator/core/reports.ts";
 import { Step } from "#coordinator/core/step.ts";
 
@@ -35,11 +37,17 @@ export function transition(farm: Farm, event: FarmEvent, at: number): Transition
 }
 
 /** Events that waited together, in their order; what they free and queue is placed once, at the end. */
-export function transitionAll(farm: Farm, events: readonly FarmEvent[], at: number): Transition {
+export function transitionAll(
+  farm: Farm,
+  events: readonly FarmEvent[],
+  at: number,
+  rule: PlacementRule = placementRule,
+): Transition {
   const step = new Step(farm, at);
   for (const event of events) apply(step, event);
   settleCleans(step);
-  place(step);
+  place(step, rule);
+  hintNext(step);
   const { effects, isAtomic } = step;
   return { farm: step.draft.finish(), effects, changed: step.draft.changedChains(), isAtomic };
 }
@@ -67,7 +75,7 @@ function apply(step: Step, event: FarmEvent): void {
     case "agent-vanished":
       return loseAgent(step, event.agent);
     case "chain-archived":
-      return forget(step, event.chain);
+      return forget(step, event);
     case "time-passed":
       settleHeld(step);
       return expireLeases(step);
@@ -81,7 +89,7 @@ function answer(step: Step, to: number, body: AskAnswer | AdminAnswer): void {
 function submit(step: Step, event: EventOf<"chains-submitted">): void {
   try {
     // All are checked before the first is taken, so that a refused request leaves nothing behind.
-    const started = event.chains.map((request) => startChain(request, step.at));
+    const started = event.chains.map((request) => startChain(request, step.at, equalBuild(step, request)));
     const fresh = started.filter(({ id }) => step.draft.chain(id) === undefined);
     requireOneBatch(step, fresh);
     const superseded: ChainId[] = [];
@@ -90,6 +98,7 @@ function submit(step: Step, event: EventOf<"chains-submitted">): void {
       if (step.draft.chain(chain.id) !== undefined) continue;
       superseded.push(...supersede(step, chain));
       step.draft.setChain(chain);
+      if (isFinished(chain)) step.effects.push({ kind: "archive", chain: chain.id });
     }
     step.isAtomic ||= started.length + superseded.length > 1;
     answer(step, event.answerTo, { kind: "accepted", chains: started.map((chain) => chain.id), superseded });
@@ -231,9 +240,12 @@ function claimedBefore(step: Step, chain: Chain, job: Job): Job {
 }
 
 /** Only what is finished may go: a late word of an archiving never takes a live chain away. */
-function forget(step: Step, id: ChainId): void {
+function forget(step: Step, { chain: id, record }: EventOf<"chain-archived">): void {
   const chain = step.draft.chain(id);
-  if (chain !== undefined && isFinished(chain)) step.draft.removeChain(id);
+  if (chain === undefined || !isFinished(chain)) return;
+  // Settled by a person while it was archived as unknown: it is archived once more, and goes then.
+  if (record !== undefined && record.upload?.state !== chain.upload?.state) return;
+  step.draft.removeChain(id);
 }
 
 function announce(step: Step, event: EventOf<"agent-announced">): void {

@@ -247,6 +247,92 @@ test("invariant 7: a worker that stops offers no slots, ends builds, and speaks 
   expect(bench.announced.length).toBe(after);
 });
 
+const idleAndStoring = ({ announced }: LaneBench) => {
+  const { idleSince, holding } = announced.at(-1)!;
+  return [idleSince, holding.map(({ isStoring }) => isStoring === true)];
+};
+
+test("invariant 8: a slot is announced idle as soon as its work has released it, and what is held stays held", async () => {
+  const { bench, work } = await started("compile");
+  await bench.hand(compileDispatch(1));
+  expect(idleAndStoring(bench)).toEqual([null, [false]]);
+  await work[0]!.attempt.release();
+  expect(idleAndStoring(bench)).toEqual([bench.clock.now(), [true]]);
+  await bench.hand(compileDispatch(2));
+  expect(idleAndStoring(bench)).toEqual([null, [true, false]]);
+  expect(bench.asks("report")).toBe(0);
+  work[0]!.finish(built());
+  await bench.pass(0);
+  expect(bench.asked.at(-1)).toMatchObject({ kind: "report", chain: chainNumber(1), result: built() });
+  expect(idleAndStoring(bench)).toEqual([null, [false]]);
+});
+
+/** Releases slots in this order, and notes which are free. */
+function releasing(work: readonly Work[], order: readonly number[]): number[] {
+  const free: number[] = [];
+  for (const n of order) void work[n]!.attempt.release().then(() => free.push(n));
+  return free;
+}
+
+test("invariant 8: no more jobs than slots have released theirs, and the next does when one of them has ended", async () => {
+  const { bench, work } = await started("compile");
+  for (const n of [1, 2, 3]) await bench.hand(compileDispatch(n));
+  const free = releasing(work, [1, 0, 2]);
+  await bench.pass(0);
+  expect([free, idleAndStoring(bench)]).toEqual([[1], [null, [false, true, false]]]);
+  work[1]!.finish(built());
+  await bench.pass(0);
+  expect([free, idleAndStoring(bench)]).toEqual([
+    [1, 0],
+    [null, [true, false]],
+  ]);
+  work[0]!.finish(built());
+  await bench.pass(0);
+  expect([free, idleAndStoring(bench)]).toEqual([
+    [1, 0, 2],
+    [bench.clock.now(), [true]],
+  ]);
+});
+
+test("invariant 8: whoever waits to release its slot waits until it is stopped, and lets the next one pass", async () => {
+  const { bench, work } = await started("compile");
+  for (const n of [1, 2, 3]) await bench.hand(compileDispatch(n));
+  const free = releasing(work, [0, 1, 2]);
+  await bench.stop(compileDispatch(2));
+  expect([free, idleAndStoring(bench)]).toEqual([
+    [0, 1],
+    [null, [true, false]],
+  ]);
+  work[0]!.finish(built());
+  await bench.pass(0);
+  expect([free, idleAndStoring(bench)]).toEqual([
+    [0, 1, 2],
+    [bench.clock.now(), [true]],
+  ]);
+});
+
+test("invariant 8: a stop order, a lost link and a shutdown end a job that has released its slot", async () => {
+  const released = async () => {
+    const one = await started("compile");
+    await one.bench.hand(compileDispatch(1));
+    const { attempt } = one.work[0]!;
+    await attempt.release();
+    return { ...one, signal: attempt.signal };
+  };
+  const ordered = await released();
+  await ordered.bench.stop(compileDispatch(1));
+  expect(ordered.signal.aborted).toBe(true);
+  expect(ordered.bench.asked.at(-1)).toMatchObject({ kind: "report", result: { kind: "stopped" } });
+  const cut = await released();
+  cut.bench.isUp = false;
+  await cut.bench.pass(leaseGiveUpMs + presenceBeatMs);
+  expect(cut.signal.aborted).toBe(true);
+  const shut = await released();
+  await stopped(shut.bench, shut.worker);
+  expect(shut.signal.aborted).toBe(true);
+  expect(shut.bench.announced.at(-1)).toMatchObject({ slots: 0, idleSince: null });
+});
+
 test("a handler that throws is a failed job, not a dead worker", async () => {
   const handler: JobHandler = async () => {
     throw new Error("a bug");

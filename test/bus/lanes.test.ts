@@ -1,13 +1,16 @@
 import { jetstreamManager } from "@nats-io/jetstream";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { digestOf } from "#actor/digest.ts";
 import type { Delivery } from "#actor/lane-worker.ts";
 import { silentLog } from "#actor/log.ts";
 import type { Connection } from "#bus/connection.ts";
-import { laneSource, publishDispatch, publishStop } from "#bus/lanes.ts";
+import { laneSource, onPrefetch, publishDispatch, publishStop } from "#bus/lanes.ts";
 import { declareTopology } from "#bus/topology.ts";
+import { encode } from "#protocol/envelope.ts";
 import { UnavailableError } from "#protocol/errors.ts";
+import type { Digest } from "#protocol/ids.ts";
 import type { StopOrder } from "#protocol/messages.ts";
-import { laneConsumer, laneSubject, stopSubject, streams } from "#protocol/names.ts";
+import { laneConsumer, laneSubject, prefetchSubject, stopSubject, streams } from "#protocol/names.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
 import { agentNamed, chainNumber } from "#test/support/farm-builders.ts";
 import { compileDispatch, uploadDispatch } from "#test/support/lane-bench.ts";
@@ -141,6 +144,19 @@ test("a pull ends with its signal, also with one that has fired before", async (
   pull(1);
   await Promise.all(pulling);
   expect(pulling).toHaveLength(2);
+});
+
+test("hints reach their agent until it stops listening; nonsense is passed over", async () => {
+  const hints = new Arrivals<Digest>("hint");
+  const listening = onPrefetch(connection, agent, hints.push);
+  const bundle = digestOf(Buffer.from("bundle"));
+  connection.publish(prefetchSubject(agent), "nonsense");
+  connection.publish(prefetchSubject(agent), encode({ v: 1, bundle }));
+  expect(await hints.next()).toBe(bundle);
+  listening.stop();
+  connection.publish(prefetchSubject(agent), encode({ v: 1, bundle }));
+  await connection.flush();
+  expect(hints.all).toHaveLength(1);
 });
 
 test("stop orders reach their agent until it stops listening; nonsense is passed over", async () => {

@@ -207,7 +207,7 @@ test("what cannot be used is said in one line, and nothing is sent", async () =>
   await Promise.all([lamp, other].map((file) => writeFile(file, "esphome:\n  name: lamp\n")));
   const cases: readonly (readonly [readonly string[], string])[] = [
     [["install", join(folder.path, "missing.yaml")], "missing.yaml: there is no such file"],
-    [["install", lamp, "--esphome-version", "26.10"], "a version looks like 2026.10.0"],
+    [["install", lamp, "--esphome-version", "26.10"], "a release looks like 2026.10.0"],
     [["install", lamp, other], "would both be the configuration lamp"],
     [["install", lamp, lamp], "is named twice"],
     [["install", lamp, "--device", "a b"], "a device is named as lamp.local"],

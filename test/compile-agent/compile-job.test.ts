@@ -1,128 +1,103 @@
 /** The jobs of the compile lane, and that each of their stages ends when what it waits for has stalled. */
 import { execFileSync } from "node:child_process";
-import { mkdir, open, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, open, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "#actor/clock.ts";
-import { lockFolder } from "#actor/folder-lock.ts";
-import { GroupLedger } from "#actor/process-group.ts";
 import { digestOf } from "#actor/digest.ts";
+import { lockFolder } from "#actor/folder-lock.ts";
 import { connect, type Connection } from "#bus/connection.ts";
 import { ObjectStore, type Transfer } from "#bus/object-store.ts";
 import { declareTopology } from "#bus/topology.ts";
-import { compileHandler, type CompileServices } from "#compile-agent/compile-job.ts";
-import { escapeName, Workspace } from "#compile-agent/workspace.ts";
+import { escapeName } from "#compile-agent/workspace.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { retryOf } from "#protocol/failure.ts";
 import type { Digest } from "#protocol/ids.ts";
-import { type BuildSpec, CommandBuildSpec, type JobResult } from "#protocol/job.ts";
-import { stageLimits, type Stage, type StageLimit } from "#protocol/limits.ts";
-import type { Dispatch } from "#protocol/messages.ts";
+import { CommandBuildSpec, type JobResult } from "#protocol/job.ts";
 import { objectStores } from "#protocol/names.ts";
-import { makeCommandBundle } from "#toolchain/command-bundle.ts";
 import { EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
 import { CutProxy } from "#test/chaos/cut-proxy.ts";
-import { buildSpec, chainNumber, configurationNamed } from "#test/support/farm-builders.ts";
+import { cleanOf, CompileBench, compileOf, deadline, lamp } from "#test/support/compile-bench.ts";
+import { buildSpec } from "#test/support/farm-builders.ts";
+import { jumpingClock } from "#test/support/jumping-clock.ts";
 import { uploadDispatch } from "#test/support/lane-bench.ts";
 import { testServer, type TestServer } from "#test/support/nats-server.ts";
-import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
-const lamp = configurationNamed("lamp");
-const signal = () => new AbortController().signal;
-let home: TemporaryFolder;
-let workspace: Workspace;
-let bundle: { readonly digest: Digest; readonly bytes: Uint8Array };
-let lines: string[];
-let said: string[];
-
+let bench: CompileBench;
 beforeEach(async () => {
-  home = await temporaryFolder();
-  workspace = new Workspace(join(home.path, "build"));
-  const project = join(home.path, "project");
-  await mkdir(project);
-  await writeFile(join(project, "source.txt"), "source\n");
-  const made = await makeCommandBundle(project);
-  if (!made.ok) throw new Error(JSON.stringify(made));
-  bundle = made;
-  lines = [];
-  said = [];
+  bench = await CompileBench.open();
 });
-afterEach(() => home[Symbol.asyncDispose]());
-
-const makes = (script: string): BuildSpec =>
-  CommandBuildSpec.parse({
-    driver: "command",
-    bundle: bundle.digest,
-    argv: ["sh", "-c", script],
-    artifacts: ["*.bin"],
-  });
-
-const compileOf = (spec: BuildSpec): Dispatch => ({
-  v: 1,
-  job: "compile",
-  chain: chainNumber(1),
-  attempt: 1,
-  configuration: lamp,
-  spec,
-});
-
-const cleanOf = (trees: "configuration" | "all"): Dispatch => ({
-  v: 1,
-  job: "clean",
-  chain: chainNumber(1),
-  attempt: 1,
-  configuration: lamp,
-  trees,
-});
-
-/** Does a job with limits of the test's own; everything else is as it is in an agent, with stores that answer at once. */
-async function does(
-  dispatch: Dispatch,
-  over: Partial<CompileServices> = {},
-  limits: Partial<Record<Stage, StageLimit>> = {},
-  stop = signal(),
-): Promise<JobResult> {
-  const handler = compileHandler({
-    bundles: { get: async () => ({ ok: true, bytes: bundle.bytes }) },
-    artifacts: { put: async () => undefined },
-    workspace,
-    environments: new EsphomeEnvironments({ cacheFolder: join(home.path, "cache"), clock: systemClock }),
-    ledger: new GroupLedger(join(home.path, "groups")),
-    clock: systemClock,
-    limits: { ...stageLimits, ...limits },
-    openLog: (_chain, job) => ({ line: (text) => lines.push(`${job}: ${text}`), close: async () => undefined }),
-    say: (_chain, job, { phase }) => said.push(`${job}: ${phase}`),
-    announceTrees: async () => undefined,
-    ...over,
-  });
-  return handler(dispatch, { signal: stop, claimFlash: async () => "drop", mayStart: () => false });
-}
-
-const deadline = (stage: Stage, limit: "silence" | "total", limitMs: number) => ({
-  kind: "failed",
-  failure: { kind: "deadline", stage, limit, limitMs, effect: "none" },
-});
+afterEach(() => bench[Symbol.asyncDispose]());
 
 /** The job ends by this limit and by no other, its log says so, and the farm tries it again or not. */
 function expectDeadline(result: JobResult, expected: ReturnType<typeof deadline>, retry: string): void {
   expect(result).toEqual(expected);
-  if (result.kind === "failed") expect(retryOf(result.failure)).toBe(retry);
-  expect(lines.at(-1)).toContain(`(stage: ${expected.failure.stage})`);
+  expect(retryOf(expected.failure)).toBe(retry);
+  expect(bench.lines.at(-1)).toContain(`(stage: ${expected.failure.stage})`);
 }
 
-const treeFolder = () => join(home.path, "build", "trees", escapeName("command"), escapeName(lamp));
+const treeFolder = () => join(bench.home.path, "build", "trees", escapeName("command"), escapeName(lamp));
 
 test("a build is fetched, built and stored, and its stages are told", async () => {
   const stored: Digest[] = [];
-  const put = async (digest: Digest) => void stored.push(digest);
-  const result = await does(compileOf(makes("echo firmware > a.bin")), { artifacts: { put } });
-  expect(result).toMatchObject({ kind: "built", manifest: { images: [{ name: "a.bin", digest: stored[0] }] } });
-  expect(said).toEqual(["compile: fetching", "compile: compiling", "compile: storing"]);
-  expect(await workspace.leftResults()).toEqual([]);
+  const putFile = async (digest: Digest) => void stored.push(digest);
+  const result = await bench.does(compileOf(bench.makes("echo firmware > a.bin")), { artifacts: { putFile } });
+  const manifest = { images: [{ name: "a.bin", digest: stored[0] }] };
+  expect(result).toMatchObject({ kind: "built", manifest, isWarm: false });
+  expect(bench.said).toEqual(["compile: fetching", "compile: compiling", "compile: storing"]);
+  expect(await bench.workspace.leftResults()).toEqual([]);
+});
+
+test("the slot is given back once the images are out of the tree, and before they are sent", async () => {
+  const clock = jumpingClock();
+  const putFile = async () => {
+    bench.said.push("sent");
+    clock.jump(50_000);
+  };
+  const release = async () => void bench.said.push("released");
+  const services = { clock, artifacts: { putFile } };
+  const result = await bench.does(compileOf(bench.makes("echo firmware > a.bin")), services, {}, { release });
+  expect(bench.said).toEqual(["compile: fetching", "compile: compiling", "released", "compile: storing", "sent"]);
+  expect(result.kind === "built" && result.buildMs < 50_000).toBe(true);
+});
+
+test("a build that fails has nothing to send and gives no slot back before its end", async () => {
+  const released: unknown[] = [];
+  const result = await bench.does(
+    compileOf(bench.makes("exit 1")),
+    {},
+    {},
+    { release: async () => void released.push("released") },
+  );
+  expect(result).toMatchObject({ kind: "failed", failure: { kind: "compiler-exit" } });
+  expect(released).toEqual([]);
+});
+
+test("a stop while the slot cannot be given back ends the job, and sends none of its images", async () => {
+  const stop = new AbortController();
+  const sent: Digest[] = [];
+  const putFile = async (digest: Digest) => void sent.push(digest);
+  // As the worker does it, while others send.
+  const release = async () => stop.abort();
+  const job = compileOf(bench.makes("echo firmware > a.bin"));
+  const attempt = { release, signal: stop.signal };
+  expect(await bench.does(job, { artifacts: { putFile } }, {}, attempt)).toEqual({ kind: "stopped" });
+  expect([sent, await bench.workspace.leftResults()]).toEqual([[], []]);
+});
+
+test("a stop while the images are sent ends the job, and leaves none of them", async () => {
+  const stop = new AbortController();
+  const putFile: ObjectStore["putFile"] = () => {
+    stop.abort();
+    return new Promise<never>(() => undefined);
+  };
+  const job = compileOf(bench.makes("echo firmware > a.bin"));
+  expect(await bench.does(job, { artifacts: { putFile } }, {}, { signal: stop.signal })).toEqual({ kind: "stopped" });
+  expect(await bench.workspace.leftResults()).toEqual([]);
 });
 
 test("an upload that came down the compile lane is a bug that is reported", async () => {
-  expect(await does(uploadDispatch(1))).toMatchObject({ kind: "failed", failure: { kind: "internal" } });
+  expect(await bench.does(uploadDispatch(1))).toMatchObject({ kind: "failed", failure: { kind: "internal" } });
 });
 
 describe("a transfer over a connection that stops in the middle", () => {
@@ -162,11 +137,12 @@ describe("a transfer over a connection that stops in the middle", () => {
 
   test("fetching a bundle ends by silence and is tried again later", async () => {
     const store = new ObjectStore(connection, objectStores.bundles);
-    const get: ObjectStore["get"] = (digest, transfer) => store.get(digest, frozenAfter(3, transfer ?? {}));
-    const spec = CommandBuildSpec.parse({ ...makes("true"), bundle: digestOf(big) });
+    const getFile: ObjectStore["getFile"] = (digest, path, transfer) =>
+      store.getFile(digest, path, frozenAfter(3, transfer ?? {}));
+    const spec = CommandBuildSpec.parse({ ...bench.makes("true"), bundle: digestOf(big) });
     const limits = { fetching: { silenceMs: 500, totalMs: 60_000 } };
     expectDeadline(
-      await does(compileOf(spec), { bundles: { get } }, limits),
+      await bench.does(compileOf(spec), { bundles: bench.bundlesFrom(getFile) }, limits),
       deadline("fetching", "silence", 500),
       "later",
     );
@@ -174,55 +150,60 @@ describe("a transfer over a connection that stops in the middle", () => {
 
   test("storing an artifact ends by silence and is tried again later", async () => {
     const store = new ObjectStore(connection, objectStores.artifacts);
-    const put: ObjectStore["put"] = (digest, bytes, transfer) =>
-      store.put(digest, bytes, frozenAfter(3, transfer ?? {}));
+    const putFile: ObjectStore["putFile"] = (digest, path, transfer) =>
+      store.putFile(digest, path, frozenAfter(3, transfer ?? {}));
     const limits = { storing: { silenceMs: 500, totalMs: 60_000 } };
-    const result = await does(compileOf(makes("head -c 9000000 /dev/zero > a.bin")), { artifacts: { put } }, limits);
+    const spec = bench.makes("head -c 9000000 /dev/urandom > a.bin");
+    const result = await bench.does(compileOf(spec), { artifacts: { putFile } }, limits);
     expectDeadline(result, deadline("storing", "silence", 500), "later");
-    expect(await workspace.leftResults()).toEqual([]);
+    expect(await bench.workspace.leftResults()).toEqual([]);
   });
 
   test("a stop ends it at once", async () => {
     const store = new ObjectStore(connection, objectStores.bundles);
     const stop = new AbortController();
-    const get: ObjectStore["get"] = (digest, transfer) => {
+    const getFile: ObjectStore["getFile"] = (digest, path, transfer) => {
       const onChunk = () => stop.abort();
-      return store.get(digest, { ...transfer, onChunk });
+      return store.getFile(digest, path, { ...transfer, onChunk });
     };
-    const spec = CommandBuildSpec.parse({ ...makes("true"), bundle: digestOf(big) });
-    expect(await does(compileOf(spec), { bundles: { get } }, {}, stop.signal)).toEqual({ kind: "stopped" });
+    const spec = CommandBuildSpec.parse({ ...bench.makes("true"), bundle: digestOf(big) });
+    const services = { bundles: bench.bundlesFrom(getFile) };
+    expect(await bench.does(compileOf(spec), services, {}, { signal: stop.signal })).toEqual({ kind: "stopped" });
   });
 });
 
 describe("a store", () => {
-  const away = async (_digest: Digest, transfer?: Transfer) => {
+  const away = async (_digest: Digest, _path: string, transfer?: Transfer) => {
     transfer?.onChunk?.();
     throw new UnavailableError("no-answer", "the store has no leader");
   };
 
   test("that is away longer than a stage may take ends it by its total time", async () => {
     const fetching = { totalMs: 500 };
-    const fetched = await does(compileOf(makes("true")), { bundles: { get: away } }, { fetching });
+    const fetched = await bench.does(
+      compileOf(bench.makes("true")),
+      { bundles: bench.bundlesFrom(away) },
+      { fetching },
+    );
     expectDeadline(fetched, deadline("fetching", "total", 500), "later");
-    const put: ObjectStore["put"] = (digest, _bytes, transfer) => away(digest, transfer);
-    const spec = compileOf(makes("echo firmware > a.bin"));
-    const stored = await does(spec, { artifacts: { put } }, { storing: { totalMs: 500 } });
+    const spec = compileOf(bench.makes("echo firmware > a.bin"));
+    const stored = await bench.does(spec, { artifacts: { putFile: away } }, { storing: { totalMs: 500 } });
     expectDeadline(stored, deadline("storing", "total", 500), "later");
   });
 
   test("that begins anew each time and gets no further is silent", async () => {
     const fetching = { silenceMs: 500, totalMs: 60_000 };
-    const result = await does(compileOf(makes("true")), { bundles: { get: away } }, { fetching });
+    const result = await bench.does(compileOf(bench.makes("true")), { bundles: bench.bundlesFrom(away) }, { fetching });
     expectDeadline(result, deadline("fetching", "silence", 500), "later");
   });
 
   test("that does not even end when it is called off holds up no job", async () => {
-    const get = () => new Promise<never>(() => undefined);
+    const bundles = () => bench.bundlesFrom(() => new Promise<never>(() => undefined));
     const fetching = { silenceMs: 300, totalMs: 60_000 };
-    const result = await does(compileOf(makes("true")), { bundles: { get } }, { fetching });
+    const result = await bench.does(compileOf(bench.makes("true")), { bundles: bundles() }, { fetching });
     expectDeadline(result, deadline("fetching", "silence", 300), "later");
     const stop = new AbortController();
-    const stopped = does(compileOf(makes("true")), { bundles: { get } }, {}, stop.signal);
+    const stopped = bench.does(compileOf(bench.makes("true")), { bundles: bundles() }, {}, { signal: stop.signal });
     stop.abort();
     expect(await stopped).toEqual({ kind: "stopped" });
   });
@@ -230,111 +211,72 @@ describe("a store", () => {
 
 test("a build that talks and then hangs ends by silence, and is never tried again", async () => {
   const limits = { compiling: { silenceMs: 500, totalMs: 60_000 } };
-  const result = await does(compileOf(makes("echo one; echo two; exec sleep 600")), {}, limits);
+  const result = await bench.does(compileOf(bench.makes("echo one; echo two; exec sleep 600")), {}, limits);
   expectDeadline(result, deadline("compiling", "silence", 500), "never");
 });
 
+test("a bundle that is on the disk is asked of nobody, until a reset has taken it away", async () => {
+  const asked: Digest[] = [];
+  const bundles = bench.bundlesFrom(async (digest, path) => {
+    asked.push(digest);
+    await writeFile(path, bench.bundle.bytes);
+    return { ok: true, bytes: bench.bundle.bytes.length };
+  });
+  await bundles.prefetch(bench.bundle.digest);
+  const builds = () => bench.does(compileOf(bench.makes("echo firmware > a.bin")), { bundles });
+  expect(await builds()).toMatchObject({ kind: "built", isWarm: false });
+  expect(await builds()).toMatchObject({ kind: "built", isWarm: true });
+  expect(asked).toHaveLength(1);
+  expect(await bench.does(cleanOf("all"), { bundles })).toEqual({ kind: "cleaned", trees: 1 });
+  expect(await readdir(join(bench.home.path, "bundles"), { recursive: true })).toEqual(["taken"]);
+  expect(await builds()).toMatchObject({ kind: "built", isWarm: false });
+  expect(asked).toHaveLength(2);
+});
+
+test("an environment that cannot be made sends the job to another machine, and its log says why", async () => {
+  const python = join(bench.home.path, "python", "python3.12");
+  await mkdir(join(bench.home.path, "python"));
+  await copyFile(join(import.meta.dirname, "../fixtures/fake-python.sh"), python);
+  await chmod(python, 0o755);
+  await writeFile(join(bench.home.path, "python", "python-version"), "3.12.1");
+  await writeFile(join(bench.home.path, "python", "pip-behaviour"), 'echo "error: a wheel does not build" >&2; exit 1');
+  const options = { cacheFolder: join(bench.home.path, "cache"), clock: systemClock, pythonHint: python };
+  const result = await bench.does(compileOf(buildSpec()), { environments: new EsphomeEnvironments(options) });
+  const failure = { kind: "toolchain-missing", missing: "ESPHome 2026.10.0" };
+  expect(result).toMatchObject({ kind: "failed", failure });
+  expect(result.kind === "failed" && retryOf(result.failure)).toBe("elsewhere");
+  expect(bench.lines.at(-1)).toContain(
+    "ESPHome 2026.10.0 is missing on the build machine: pip: error: a wheel does not build",
+  );
+});
+
 test("an environment that somebody else makes for ever ends by the total time, and another machine is tried", async () => {
-  const held = await lockFolder(join(home.path, "cache", "esphome", "2026.10.0", "lock"), { clock: systemClock });
-  const result = await does(compileOf(buildSpec()), {}, { environment: { silenceMs: 100, totalMs: 600 } });
+  const held = await lockFolder(join(bench.home.path, "cache", "esphome", "2026.10.0", "lock"), { clock: systemClock });
+  const result = await bench.does(compileOf(buildSpec()), {}, { environment: { silenceMs: 100, totalMs: 600 } });
   await held![Symbol.asyncDispose]();
   expectDeadline(result, deadline("environment", "total", 600), "elsewhere");
-  expect(lines[0]).toContain("waiting for process");
+  expect(bench.lines[0]).toContain("waiting for process");
 });
 
 test("a disk that hangs while a bundle is unpacked ends the build, and the tree waits for the disk", async () => {
   const own = join(treeFolder(), "source", ".flashyard");
   await mkdir(own, { recursive: true });
   execFileSync("mkfifo", [join(own, "files.json")]);
-  const result = await does(compileOf(makes("true")), {}, { unpacking: { totalMs: 500 } });
+  const result = await bench.does(compileOf(bench.makes("true")), {}, { unpacking: { totalMs: 500 } });
   expectDeadline(result, deadline("unpacking", "total", 500), "elsewhere");
   // Reading it waits for a writer; until then nobody gets the tree.
   const cleaning = { totalMs: 300 };
-  expectDeadline(await does(cleanOf("configuration"), {}, { cleaning }), deadline("cleaning", "total", 300), "never");
-  const next = does(cleanOf("configuration"));
+  expectDeadline(
+    await bench.does(cleanOf("configuration"), {}, { cleaning }),
+    deadline("cleaning", "total", 300),
+    "never",
+  );
+  const next = bench.does(cleanOf("configuration"));
   await (await open(join(own, "files.json"), "w")).close();
   expect(await next).toEqual({ kind: "cleaned", trees: 1 });
 });
 
 test("collecting what was built has its time", async () => {
-  const result = await does(compileOf(makes("echo firmware > a.bin")), {}, { collecting: { totalMs: 0 } });
+  const result = await bench.does(compileOf(bench.makes("echo firmware > a.bin")), {}, { collecting: { totalMs: 0 } });
   expectDeadline(result, deadline("collecting", "total", 0), "elsewhere");
-});
-
-describe("a clean", () => {
-  const warm = (name: string) =>
-    workspace.withTree({ version: "2026.10.0", configuration: configurationNamed(name) }, undefined, ({ source }) =>
-      writeFile(join(source, "object.o"), "warm"),
-    );
-
-  test("takes the trees of its configuration away and has its own log", async () => {
-    await Promise.all([warm("lamp"), warm("fan")]);
-    expect(await does(cleanOf("configuration"))).toEqual({ kind: "cleaned", trees: 1 });
-    expect((await workspace.warmTrees()).map((tree) => tree.configuration)).toEqual(["fan"]);
-    expect(said).toEqual(["clean: cleaning"]);
-    expect(lines).toEqual(["clean: taking the build trees of lamp away", "clean: 1 build tree is gone"]);
-  });
-
-  test("of everything takes every tree away", async () => {
-    await Promise.all([warm("lamp"), warm("fan")]);
-    expect(await does(cleanOf("all"))).toEqual({ kind: "cleaned", trees: 2 });
-    expect(await workspace.warmTrees()).toEqual([]);
-    expect(lines.at(-1)).toBe("clean: 2 build trees are gone");
-  });
-
-  test("has the statement without the trees made before it is over", async () => {
-    await warm("lamp");
-    const told: number[] = [];
-    const gate = Promise.withResolvers<void>();
-    const isAsked = Promise.withResolvers<void>();
-    let isOver = false;
-    const announceTrees = async () => {
-      told.push((await workspace.warmTrees()).length);
-      isAsked.resolve();
-      await gate.promise;
-    };
-    const cleaning = does(cleanOf("configuration"), { announceTrees }).finally(() => (isOver = true));
-    await isAsked.promise;
-    expect(isOver).toBe(false);
-    gate.resolve();
-    expect(await cleaning).toEqual({ kind: "cleaned", trees: 1 });
-    expect(new Set(told)).toEqual(new Set([0]));
-  });
-
-  test("that is told to stop while a build has the tree is stopped, and the tree stands", async () => {
-    const gate = Promise.withResolvers<void>();
-    const isIn = Promise.withResolvers<void>();
-    const build = workspace.withTree({ version: "2026.10.0", configuration: lamp }, undefined, async () => {
-      isIn.resolve();
-      await gate.promise;
-    });
-    await isIn.promise;
-    const stop = new AbortController();
-    const cleaning = does(cleanOf("configuration"), {}, {}, stop.signal);
-    stop.abort();
-    expect(await cleaning).toEqual({ kind: "stopped" });
-    gate.resolve();
-    await build;
-    expect(await workspace.warmTrees()).toHaveLength(1);
-  });
-
-  test("whose agent has no room to move trees says which file and why", async () => {
-    await warm("lamp");
-    await writeFile(join(home.path, "build", "removed"), "in the way");
-    const result = await does(cleanOf("configuration"));
-    expect(result).toMatchObject({
-      kind: "failed",
-      failure: { kind: "tree-stuck", code: "EEXIST", isOut: false, trees: 0 },
-    });
-    expect(lines.at(-1)).toContain("cannot be taken away (EEXIST: ");
-    expect(await workspace.warmTrees()).toHaveLength(1);
-  });
-
-  test("says of a tree that cannot leave its place what the system says", async () => {
-    await warm("lamp");
-    await mkdir(join(home.path, "elsewhere"));
-    execFileSync("ln", ["-s", "/proc/self", join(home.path, "build", "removed")]);
-    const result = await does(cleanOf("configuration"));
-    expect(result).toMatchObject({ failure: { kind: "tree-stuck", isOut: false, trees: 0 } });
-  });
 });

@@ -4,8 +4,9 @@ import { once } from "node:events";
 import { chmod, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { escapeName, keepImage, type WarmTree, Workspace } from "#compile-agent/workspace.ts";
+import { defaultTreesBytesMax, escapeName, keepImage, type TreeName, Workspace } from "#compile-agent/workspace.ts";
 import { Configuration } from "#protocol/ids.ts";
+import { systemClock } from "#actor/clock.ts";
 import { digestOf } from "#actor/digest.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
@@ -94,9 +95,9 @@ test("a tree that something still writes into is not given to the next build", a
 });
 
 const never = new AbortController().signal;
-const treeFolder = ({ version, configuration }: WarmTree) =>
+const treeFolder = ({ version, configuration }: TreeName) =>
   join(home.path, "trees", escapeName(version), escapeName(configuration));
-async function warm(...trees: readonly WarmTree[]): Promise<void> {
+async function warm(...trees: readonly TreeName[]): Promise<void> {
   for (const tree of trees) {
     await workspace.withTree(tree, undefined, ({ source }) => writeFile(join(source, "object.o"), "warm"));
   }
@@ -108,9 +109,9 @@ test("warm trees are known by name after a restart, and a clean removes them all
   await warm(porch, { ...porch, version: "2026.9.0" }, odd);
   const restarted = new Workspace(home.path);
   expect(await restarted.warmTrees()).toHaveLength(3);
-  expect(await restarted.warmTrees()).toContainEqual(odd);
+  expect(await restarted.warmTrees()).toContainEqual(expect.objectContaining(odd));
   expect(await restarted.removeTrees(porch, { signal: never })).toEqual({ trees: 2 });
-  expect(await restarted.warmTrees()).toEqual([odd]);
+  expect(await restarted.warmTrees()).toMatchObject([odd]);
   expect(await removedFolders()).toEqual([]);
   expect(await restarted.removeTrees(porch, { signal: never })).toEqual({ trees: 0 });
 });
@@ -153,7 +154,7 @@ test("a removal waits for the build in the tree, and one that is called off leav
   const removal = workspace.removeTrees(porch, { signal: never });
   abort.abort();
   expect(await calledOff).toBeUndefined();
-  expect(await workspace.warmTrees()).toEqual([porch]);
+  expect(await workspace.warmTrees()).toMatchObject([porch]);
   gate.resolve();
   await build;
   expect(await removal).toEqual({ trees: 1 });
@@ -203,7 +204,94 @@ test("a tree that cannot leave its place stands as it was", async () => {
   await symlink("/proc/self", join(home.path, "removed"));
   const removal = await workspace.removeTrees(porch, { signal: never });
   expect(removal).toMatchObject({ trees: 0, stuck: { path: treeFolder(porch), isOut: false } });
-  expect(await workspace.warmTrees()).toEqual([porch]);
+  expect(await workspace.warmTrees()).toMatchObject([porch]);
+});
+
+/** A workspace whose clock counts, and what waits for the next measurement of a tree. */
+function measuredWorkspace() {
+  let now = 1_000;
+  let measured = Promise.withResolvers<void>();
+  const clock = { ...systemClock, now: () => now };
+  const own = new Workspace(home.path, { clock, onMeasured: () => measured.resolve() });
+  async function build(configuration: string, kilobytes: number): Promise<TreeName> {
+    measured = Promise.withResolvers();
+    const tree = { version: "2026.10.0", configuration: Configuration.parse(configuration) };
+    await own.withTree(tree, undefined, async ({ source }) => {
+      await mkdir(join(source, "deep"), { recursive: true });
+      await writeFile(join(source, "deep", "object.o"), randomBytes(kilobytes * 1_024));
+      now += 1_000;
+    });
+    await measured.promise;
+    return tree;
+  }
+  return { own, build };
+}
+const namesOf = (trees: readonly TreeName[]) => trees.map(({ configuration }) => configuration);
+
+test("a build notes what its tree takes of the disk and when that was, and the newest tree is stated first", async () => {
+  const { own, build } = measuredWorkspace();
+  await build("porch", 200);
+  await build("attic", 100);
+  await build("cellar", 100);
+  const again = await build("porch", 400);
+  const [first, ...others] = await own.warmTrees();
+  expect(first).toMatchObject({ ...again, usedAt: 5_000 });
+  expect(first!.bytes! / 1_024).toBeGreaterThanOrEqual(400);
+  expect(first!.bytes! / 1_024).toBeLessThan(440);
+  expect(namesOf(others)).toEqual(["cellar", "attic"]);
+  expect(await new Workspace(home.path).warmTrees()).toEqual([first, ...others]);
+});
+
+test("room is made of the trees that were used longest ago, and the rest is stated before they are deleted", async () => {
+  const { own, build } = measuredWorkspace();
+  for (const name of ["porch", "attic", "cellar", "porch"]) await build(name, 100);
+  const seen: unknown[] = [];
+  const onOut = async () => void seen.push(namesOf(await own.warmTrees()), (await removedFolders()).length);
+  expect(await own.makeRoom(1_000_000, { signal: never, onOut })).toEqual({ trees: 0 });
+  expect(await own.makeRoom(150 * 1_024, { signal: never, onOut })).toEqual({ trees: 2 });
+  expect(seen).toEqual([["porch", "cellar", "attic"], 0, ["porch"], 2]);
+  expect(await removedFolders()).toEqual([]);
+  expect(await own.makeRoom(1, { signal: never })).toEqual({ trees: 1 });
+});
+
+test("no room is made of a tree that a build works in or waits for", async () => {
+  const { own, build } = measuredWorkspace();
+  const oldest = await build("porch", 100);
+  await build("attic", 100);
+  const gate = Promise.withResolvers<void>();
+  const isIn = Promise.withResolvers<void>();
+  const working = own.withTree(oldest, undefined, async () => {
+    isIn.resolve();
+    await gate.promise;
+  });
+  await isIn.promise;
+  const waiting = own.withTree(oldest, undefined, async ({ source }) => readdir(join(source, "deep")));
+  expect(await own.makeRoom(1, { signal: never })).toEqual({ trees: 1 });
+  expect(namesOf(await own.warmTrees())).toEqual(["porch"]);
+  gate.resolve();
+  await working;
+  expect(await waiting).toEqual(["object.o"]);
+});
+
+test("a tree whose size nobody has noted is measured when room is made, and one without a note goes first", async () => {
+  const { own, build } = measuredWorkspace();
+  const old = await build("porch", 100);
+  const noted = { v: 1, version: old.version, configuration: old.configuration, usedAt: 5 };
+  await writeFile(join(treeFolder(old), "tree.json"), JSON.stringify(noted));
+  const lost = await build("attic", 100);
+  await writeFile(join(treeFolder(lost), "tree.json"), "{");
+  expect(await own.makeRoom(1_000_000, { signal: never })).toEqual({ trees: 0 });
+  const [found] = await own.warmTrees();
+  expect(found).toMatchObject(old);
+  expect(found!.bytes).toBeGreaterThan(100 * 1_024);
+  expect(await own.makeRoom(150 * 1_024, { signal: never })).toEqual({ trees: 1 });
+  expect(await readdir(join(treeFolder(old), ".."))).toEqual([basename(treeFolder(old))]);
+});
+
+test("trees may take a quarter of their disk, and no more than 50 GB", async () => {
+  const bytes = await defaultTreesBytesMax(home.path);
+  expect(bytes).toBeGreaterThan(0);
+  expect(bytes).toBeLessThanOrEqual(50_000_000_000);
 });
 
 test("a kept image is a copy under its own digest; links and folders are none", async () => {

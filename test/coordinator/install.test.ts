@@ -151,7 +151,7 @@ test("what waits is explained, and goes to the agent that appears", async () => 
   const job = await builder.next();
   expect(job.dispatch.chain).toBe(chainNumber(1));
   expect(await farm.status()).toMatchObject({ queueDepth: 1 });
-  expect(await explain()).toContain("builder is busy (1 of 1 slots)");
+  expect(await explain()).toContain("builder is busy (1 of 1 slots");
   const { agents } = await farm.ask("agents", { v: 1, kind: "agents" });
   expect(agents).toMatchObject([{ announcement: { agent: "builder" }, busy: 1, online: true }]);
   await job.claim();

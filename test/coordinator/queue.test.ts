@@ -6,6 +6,7 @@ import { coordinatorPorts } from "#bus/coordinator-ports.ts";
 import { silentLog } from "#actor/log.ts";
 import { siblingIds } from "#protocol/ids.ts";
 import { HistoryKeeper } from "#coordinator/history-keeper.ts";
+import { Memory } from "#coordinator/memory.ts";
 import {
   built,
   buildRequest,
@@ -161,10 +162,11 @@ test("the history says what failed, and loses old chains with their logs, but ne
   expect(await farm.history()).toEqual([3, 2, 1].map((n) => chainNumber(n)));
   expect(await farm.history("kitchen", true)).toEqual([chainNumber(2)]);
   const ports = coordinatorPorts(farm.user);
+  const memory = new Memory(ports, farm.clock);
   const limits = { chainsMax: 0, ageMsMax: 0 };
-  const keeper = new HistoryKeeper(ports, farm.clock, silentLog, limits, (id) => id === chainNumber(2));
+  const keeper = new HistoryKeeper(ports, memory, farm.clock, silentLog, limits, (id) => id === chainNumber(2));
   expect(await keeper.prune()).toBe(0);
-  expect(await new HistoryKeeper(ports, farm.clock, silentLog, limits, () => false).prune()).toBe(1);
+  expect(await new HistoryKeeper(ports, memory, farm.clock, silentLog, limits, () => false).prune()).toBe(1);
   expect(await farm.history()).toEqual([3, 1].map((n) => chainNumber(n)));
   const logs: (readonly string[])[] = [];
   for (const n of [1, 2, 3]) {

@@ -18,6 +18,7 @@ import { makeBundle } from "#toolchain/bundle.ts";
 import { checkCompiler } from "#toolchain/compiler.ts";
 import { readConfiguration } from "#toolchain/configuration.ts";
 import { EsphomeEnvironments, type EsphomeEnvironment } from "#toolchain/esphome-environment.ts";
+import { inflate } from "#test/support/bundle-tar.ts";
 import { bundleOf } from "#test/support/tar-bytes.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
@@ -71,10 +72,16 @@ async function bundleOfPorch() {
   return bundle;
 }
 
-function buildBytes(bundle: Buffer, more: Partial<EsphomeBuildRequest> = {}): Promise<BuildResult> {
-  const spec = { driver: "esphome", version, bundle: digestOf(bundle), entry: "porch.yaml" } as const;
+const specOf = (bundle: Buffer) =>
+  ({ driver: "esphome", version, bundle: digestOf(bundle), entry: "porch.yaml" }) as const;
+
+async function buildBytes(bundle: Buffer, more: Partial<EsphomeBuildRequest> = {}): Promise<BuildResult> {
+  const inflated = await inflate(bundle, home.path);
+  if (!inflated.ok) return inflated;
+  const { tar } = inflated;
+  const spec = specOf(bundle);
   const configuration = Configuration.parse("porch");
-  return buildWithEsphome({ spec, bundle, configuration, workspace, environments, ...more });
+  return buildWithEsphome({ spec, tar, configuration, workspace, environments, ...more });
 }
 
 async function buildPorch(more: Partial<EsphomeBuildRequest> = {}) {
@@ -182,6 +189,16 @@ describe("a build", () => {
     expect(lines).toContain("ninja: no work to do.");
     expect(warm.manifest).toEqual(cold.manifest);
     expect(warm.folder).not.toBe(cold.folder);
+    expect([cold.isWarm, warm.isWarm]).toEqual([false, true]);
+  });
+
+  test("keeps the program with its symbols when that is asked for, apart from the images", async () => {
+    const spec = { ...specOf((await bundleOfPorch()).bytes), keepsDebug: true };
+    const { manifest, images } = await buildPorch({ spec });
+    expect(ArtifactManifest.parse(manifest)).toEqual(manifest);
+    expect(manifest).toEqual({ ...cold.manifest, debug: [{ ...cold.manifest.images[0], role: "debug" }] });
+    expect(images.map(({ digest }) => digest)).toEqual([manifest.debug![0]!.digest]);
+    expect((await readFile(images[0]!.path)).includes(".symtab")).toBe(true);
   });
 
   test("of a changed header gives another binary with a build time of its own", async () => {

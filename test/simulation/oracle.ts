@@ -3,31 +3,42 @@
  *
  * 1. A device gets at most one flash session for one request.
  * 2. No two sessions overlap at a device.
- * 3. Nothing is flashed after its cancel was answered, or after it was answered as superseded.
+ * 3. Nothing is flashed after its cancel was answered, after a newer request for one of its names was answered, or after its end.
  * 4. Only the artifact of a build that the records call succeeded is flashed.
  * 5. What was answered as accepted is in the live records or in the history from then on. A request of several chains is there
  *    whole or not at all.
  * 6. A job that succeeded, failed or was cancelled did so in truth: the device holds the image, or never took it.
- * 7. A terminal job never changes, no step of a committed job is outside the table, and the farm keeps its invariants.
- * 8. A job ends with the result of its own attempt, and an attempt runs once.
+ * 7. A terminal job never changes, except that a person settles what is unknown, as told; no step of a committed job is outside the
+ *    table, and the farm keeps its invariants.
+ * 8. A job ends with the result of its own attempt, or with that of an equal build, and an attempt runs once.
  * 9. When the faults stop, every chain ends.
  * 10. A coordinator that is killed, paused or cut off beside one that stands by is replaced within 10 s.
+ * 11. What was in hand and is cancelled is dead, and no tree is taken away under a build that the records know of.
+ * 12. A result is noted when the record has it, and before the next boot of its agent says anything.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { AdminAnswer } from "#protocol/admin.ts";
-import { type Chain, isFinished, jobOf, jobsOf } from "#protocol/chain.ts";
-import { type ChainId, type JobName, jobRef } from "#protocol/ids.ts";
-import { isTerminal, type Job, nextStates, type UploadJob } from "#protocol/job.ts";
+import { type Chain, configurationsOf, isFinished, jobOf, jobsOf } from "#protocol/chain.ts";
+import { type ChainId, jobRef } from "#protocol/ids.ts";
+import { isTerminal, type Job, type UploadJob } from "#protocol/job.ts";
 import type { JobResult } from "#protocol/job.ts";
+import type { Dispatch } from "#protocol/messages.ts";
 import { deviceKeys } from "#coordinator/core/conflicts.ts";
-import { manifestOf } from "#coordinator/core/chains.ts";
+import { isPastNoReturn } from "#coordinator/core/cancel.ts";
+import { type Built, manifestOf } from "#coordinator/core/chains.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
+import { isInHand } from "#coordinator/core/in-hand.ts";
 import { checkFarm } from "#coordinator/core/invariants.ts";
+import { faultOfStep, isPersonsWord } from "#test/simulation/record-steps.ts";
 import type { FlashSession, SimulatedDevice } from "#test/simulation/simulated-device.ts";
-import type { AttemptName, Watcher } from "#test/simulation/simulated-world.ts";
+import type { SimulatedProcess } from "#test/simulation/simulated-process.ts";
+import { type AttemptName, nameOfAttempt, type Watcher } from "#test/simulation/simulated-world.ts";
+import { WorkWatch } from "#test/simulation/work-watch.ts";
 
 export interface OracleOptions {
   readonly record: (id: ChainId) => Chain | undefined;
+  /** Of live chains, in the order in which they were first written. */
+  readonly records: () => Iterable<Chain>;
   readonly history: ReadonlyMap<string, Chain>;
   readonly devices: () => readonly SimulatedDevice[];
   readonly trace: (line: string) => void;
@@ -45,9 +56,11 @@ export class Oracle implements Watcher {
   readonly #stoppedUploads = new Set<ChainId>();
   readonly #results = new Map<string, JobResult>();
   readonly #begun = new Set<string>();
+  readonly #work: WorkWatch;
 
   constructor(options: OracleOptions) {
     this.#options = options;
+    this.#work = new WorkWatch(options.record, (promise, sentence) => this.#violate(promise, sentence));
   }
 
   decided(farm: Farm): void {
@@ -69,6 +82,7 @@ export class Oracle implements Watcher {
       for (const id of answer.superseded) this.#stoppedUploads.add(id);
       for (const id of asked) {
         if (this.#find(id) === undefined) this.#violate(5, `${id} was accepted and is not in the records`);
+        this.#stopOlder(id);
       }
     }
     for (const { chain, jobs, tooLate } of answer.kind === "cancelling" ? answer.chains : []) {
@@ -78,17 +92,38 @@ export class Oracle implements Watcher {
     }
   }
 
-  began(agent: string, attempt: AttemptName): void {
-    const name = nameOf(attempt);
-    this.#options.trace(`${agent} begins ${name}`);
-    if (this.#begun.has(name)) this.#violate(8, `${name} ran twice`);
-    this.#begun.add(name);
+  settled(chain: ChainId, isRunning: boolean, answer: AdminAnswer): void {
+    if (answer.kind !== "device-resolved") return;
+    const state = this.#find(chain)?.upload?.state;
+    const wanted = isRunning ? "succeeded" : "failed";
+    if (state !== wanted) this.#violate(7, `a person said that ${chain}.upload ${wanted}, and it is ${state}`);
   }
 
-  ended(agent: string, attempt: AttemptName, result: JobResult): void {
+  began(process: SimulatedProcess, dispatch: Dispatch): void {
+    const name = nameOfAttempt(dispatch);
+    this.#options.trace(`${process.name} begins ${name}`);
+    if (this.#begun.has(name)) this.#violate(8, `${name} ran twice`);
+    this.#begun.add(name);
+    this.#work.began(process, dispatch);
+  }
+
+  ended(attempt: AttemptName): void {
+    this.#work.ended(attempt);
+  }
+
+  kept(process: SimulatedProcess, attempt: AttemptName, result: JobResult): void {
     const { failure } = result as { failure?: { kind: string } };
-    this.#options.trace(`${agent} ends ${nameOf(attempt)}: ${result.kind} ${failure?.kind ?? ""}`);
-    this.#results.set(nameOf(attempt), result);
+    this.#options.trace(`${process.name} ends ${nameOfAttempt(attempt)}: ${result.kind} ${failure?.kind ?? ""}`);
+    this.#results.set(nameOfAttempt(attempt), result);
+    this.#work.kept(process, attempt);
+  }
+
+  noted(agent: string, attempt: AttemptName): void {
+    this.#work.noted(agent, attempt);
+  }
+
+  stated(process: SimulatedProcess): void {
+    this.#work.stated(process);
   }
 
   /** A device opens a flash session; called before it is in the device's memory. */
@@ -103,6 +138,9 @@ export class Oracle implements Watcher {
     if (this.#stoppedUploads.has(chain))
       this.#violate(3, `${device.host} is flashed for ${chain}, which was answered as cancelled`);
     const record = this.#find(chain);
+    const state = record?.upload?.state;
+    if (state !== undefined && isTerminal(state))
+      this.#violate(3, `${device.host} is flashed for ${chain}, which is ${state}`);
     const manifest = record === undefined ? undefined : manifestOf(record);
     const isBuilt = record?.compile === undefined || record.compile.state === "succeeded";
     if (!isBuilt || manifest?.esphome?.buildTimeStr !== build) {
@@ -116,7 +154,8 @@ export class Oracle implements Watcher {
   /** A record was written; `after` is undefined for one that is removed. */
   written(id: ChainId, before: Chain | undefined, after: Chain | undefined): void {
     if (after === undefined) {
-      const isKept = this.#options.history.has(id);
+      const kept = this.#options.history.get(id);
+      const isKept = kept !== undefined && kept.upload?.state === before?.upload?.state;
       if (before !== undefined && !(isFinished(before) && isKept))
         this.#violate(5, `${id} was removed before it was in the history`);
       return;
@@ -126,7 +165,11 @@ export class Oracle implements Watcher {
       if (earlier !== undefined && earlier.state !== job.state) {
         this.#options.trace(`${jobRef(id, job.name)}: ${earlier.state} → ${job.state} (attempt ${job.attempt})`);
       }
-      this.#checkStep(id, earlier, job);
+      const fault = earlier === undefined ? undefined : faultOfStep(id, earlier, job);
+      if (fault !== undefined) this.#violate(7, fault);
+      const isGivenUp = job.earlier.length !== earlier?.earlier.length;
+      if (job.state === "cancelled" && isInHand(earlier?.state) && !isGivenUp)
+        this.#work.cancelled({ chain: id, job: job.name, attempt: job.attempt });
       if (isTerminal(job.state) && (earlier === undefined || !isTerminal(earlier.state))) this.#checkEnd(after, job);
     }
   }
@@ -172,26 +215,28 @@ export class Oracle implements Watcher {
     }
   }
 
-  #checkStep(id: ChainId, before: Job | undefined, after: Job): void {
-    if (before === undefined) return;
-    if (isTerminal(before.state) && !isDeepStrictEqual(before, after)) {
-      this.#violate(7, `${jobRef(id, after.name)} was ${before.state} and changed`);
-    }
-    // One commit may hold several steps, so only what no path can do is wrong.
-    if (before.state !== after.state && !isReachable(before.state, after.state)) {
-      this.#violate(7, `${jobRef(id, after.name)} went from ${before.state} to ${after.state}`);
-    }
-  }
-
   #checkEnd(chain: Chain, job: Job): void {
-    const name = nameOf({ chain: chain.id, job: job.name, attempt: job.attempt });
+    // What a person has seen was so then; the device may have been flashed for another chain since.
+    if (isPersonsWord(job)) return;
+    const name = nameOfAttempt({ chain: chain.id, job: job.name, attempt: job.attempt });
     const { outcome } = job;
     if (outcome?.kind === "built" || outcome?.kind === "flashed") {
-      if (!isDeepStrictEqual(this.#results.get(name), outcome)) {
+      const isReused = outcome.kind === "built" && outcome.reusedFrom !== undefined;
+      const isTrue = isReused ? this.#hasBuilt(outcome) : isDeepStrictEqual(this.#results.get(name), outcome);
+      if (!isTrue) {
         this.#violate(8, `${name} ended with a result that its attempt did not have`);
       }
     }
     if (job.lane === "upload") this.#checkTruth(chain, job);
+  }
+
+  /** Whether an attempt of the chain that a build was taken from had this very result. */
+  #hasBuilt({ reusedFrom, manifest }: Built): boolean {
+    for (const [name, result] of this.#results) {
+      const isOfChain = name.startsWith(`${reusedFrom}.compile.`);
+      if (isOfChain && result.kind === "built" && isDeepStrictEqual(result.manifest, manifest)) return true;
+    }
+    return false;
   }
 
   #checkTruth(chain: Chain, job: UploadJob): void {
@@ -212,6 +257,19 @@ export class Oracle implements Watcher {
     }
   }
 
+  /** By the names themselves, whatever the answer says to have superseded; a flash past its claim goes on. */
+  #stopOlder(newer: ChainId): void {
+    const record = this.#options.record(newer);
+    if (record === undefined || record.clean !== undefined) return;
+    const names = configurationsOf(record);
+    for (const older of this.#options.records()) {
+      if (older.id === newer) return;
+      const { upload } = older;
+      if (upload === undefined || isPastNoReturn(upload)) continue;
+      if (configurationsOf(older).some((name) => names.includes(name))) this.#stoppedUploads.add(older.id);
+    }
+  }
+
   #find(id: ChainId): Chain | undefined {
     return this.#options.record(id) ?? this.#options.history.get(id);
   }
@@ -220,15 +278,4 @@ export class Oracle implements Watcher {
     this.#options.trace(`VIOLATION ${promise}: ${sentence}`);
     this.violations.push(`${promise}: ${sentence}`);
   }
-}
-
-function nameOf({ chain, job, attempt }: { chain: ChainId; job: JobName; attempt: number }): string {
-  return `${chain}.${job}.${attempt}`;
-}
-
-function isReachable(from: Job["state"], to: Job["state"], seen = new Set<Job["state"]>()): boolean {
-  if (from === to) return true;
-  if (seen.has(from)) return false;
-  seen.add(from);
-  return nextStates[from].some((next) => isReachable(next, to, seen));
 }

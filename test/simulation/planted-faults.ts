@@ -1,7 +1,8 @@
 /** Mistakes that a core could make, each planted into the real one from outside, to prove that the simulation sees them. */
 import { type Chain, jobOf } from "#protocol/chain.ts";
-import type { ChainId } from "#protocol/ids.ts";
+import { type ChainId, Configuration } from "#protocol/ids.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
+import type { Farm } from "#coordinator/core/farm.ts";
 import { type Transition, transitionAll } from "#coordinator/core/transition.ts";
 import type { Decide } from "#test/simulation/simulated-world.ts";
 
@@ -20,16 +21,10 @@ export const grantsEveryFlashClaim: Decide = (farm, events, at) => {
 };
 
 /** Two uploads to one device exclude each other no more: to the core every chain has a device of its own. */
-export const ignoresTheDeviceGate: Decide = (farm, events, at) => {
-  const mark = (chain: Chain): Chain => withHost(chain, (host) => `${host}@${chain.id}`);
-  const unmark = (chain: Chain): Chain => withHost(chain, (host) => host.split("@")[0] ?? host);
-  const marked = transitionAll({ ...farm, chains: mapChains(farm.chains, mark) }, events, at);
-  return {
-    ...marked,
-    farm: { ...marked.farm, chains: mapChains(marked.farm.chains, unmark) },
-    changed: new Map([...marked.changed].map(([id, chain]) => [id, chain === undefined ? undefined : unmark(chain)])),
-  };
-};
+export const ignoresTheDeviceGate: Decide = (farm, events, at) =>
+  masked(farm, events, at, (chain) => withHost(chain, (host) => `${host}@${chain.id}`), {
+    unmask: (chain) => withHost(chain, (host) => host.split("@")[0] ?? host),
+  });
 
 /** The end of a build releases its upload, however it ended, with what an earlier build may have left behind. */
 export const releasesWithoutSuccess: Decide = (farm, events, at) =>
@@ -128,8 +123,101 @@ function mapChains(chains: ReadonlyMap<ChainId, Chain>, change: (chain: Chain) =
   return new Map([...chains].map(([id, chain]) => [id, change(chain)]));
 }
 
+/** A device is known by the configuration that is flashed to it: two of them with one address know nothing of each other. */
+export const locksDevicesByName: Decide = (farm, events, at) =>
+  masked(farm, events, at, (chain) => withHost(chain, (host) => `${host}@${chain.configuration}`), {
+    unmask: (chain) => withHost(chain, (host) => host.split("@")[0] ?? host),
+  });
+
+/** Trees are taken away, and nobody is kept from them meanwhile. */
+export const ignoresTheBuildGate: Decide = (farm, events, at) => {
+  const elsewhere = Configuration.parse("elsewhere");
+  return masked(
+    farm,
+    events,
+    at,
+    (chain) => (chain.clean === undefined ? chain : { ...chain, kind: "clean", configuration: elsewhere }),
+    {
+      unmask: (chain) => {
+        const before = farm.chains.get(chain.id);
+        return chain.clean === undefined || before === undefined
+          ? chain
+          : { ...chain, kind: before.kind, configuration: before.configuration };
+      },
+    },
+  );
+};
+
+/** A rename locks the name that its device will have, and not the one that it has. */
+export const locksTheNewNameOnly: Decide = (farm, events, at) => {
+  const formerNames = new Map<ChainId, Chain["renamedFrom"]>();
+  const remember = ({ id, renamedFrom }: Pick<Chain, "id" | "renamedFrom">) => {
+    if (renamedFrom !== undefined) formerNames.set(id, renamedFrom);
+  };
+  for (const chain of farm.chains.values()) remember(chain);
+  const asked = events.map((event): FarmEvent => {
+    if (event.kind !== "chains-submitted") return event;
+    return {
+      ...event,
+      chains: event.chains.map((request) => {
+        if (request.renamedFrom === undefined) return request;
+        remember(request);
+        const { renamedFrom: _renamedFrom, ...rest } = request;
+        return { ...rest, kind: "install" };
+      }),
+    };
+  });
+  const mask = (chain: Chain): Chain => {
+    const { renamedFrom: _renamedFrom, ...rest } = chain;
+    return chain.renamedFrom === undefined ? chain : { ...rest, kind: "install" };
+  };
+  return masked(farm, asked, at, mask, {
+    unmask: (chain) => {
+      const renamedFrom = formerNames.get(chain.id);
+      return renamedFrom === undefined ? chain : { ...chain, kind: "rename", renamedFrom };
+    },
+  });
+};
+
+/** What was archived takes its live record away, also when a person has settled it meanwhile. */
+export const forgetsWhatWasSettled: Decide = (farm, events, at) => {
+  const archived = events.map((event): FarmEvent =>
+    event.kind === "chain-archived" ? { kind: event.kind, chain: event.chain } : event,
+  );
+  return transitionAll(farm, archived, at);
+};
+
+/** A person says that an image runs, and that it does not is written down; and the other way round. */
+export const mishearsThePerson: Decide = (farm, events, at) => {
+  const misheard = events.map((event): FarmEvent =>
+    event.kind === "unknown-resolved" ? { ...event, isRunning: !event.isRunning } : event,
+  );
+  return transitionAll(farm, misheard, at);
+};
+
+/** A step over a farm that looks different to the core. */
+function masked(
+  farm: Farm,
+  events: readonly FarmEvent[],
+  at: number,
+  mask: (chain: Chain) => Chain,
+  { unmask }: { readonly unmask: (chain: Chain) => Chain },
+): Transition {
+  const step = transitionAll({ ...farm, chains: mapChains(farm.chains, mask) }, events, at);
+  return {
+    ...step,
+    farm: { ...step.farm, chains: mapChains(step.farm.chains, unmask) },
+    changed: new Map([...step.changed].map(([id, chain]) => [id, chain === undefined ? undefined : unmask(chain)])),
+  };
+}
+
+/** The step as the farm knows it, with other records. */
+export function changingRecords(step: Transition, change: (chain: Chain) => Chain): Transition {
+  return { ...step, changed: changing(step, change).changed };
+}
+
 /** The step with some of its changed records changed once more. */
-function changing(step: Transition, change: (chain: Chain) => Chain): Transition {
+export function changing(step: Transition, change: (chain: Chain) => Chain): Transition {
   const chains = new Map(step.farm.chains);
   const changed = new Map(step.changed);
   for (const [id, chain] of step.changed) {

@@ -4,7 +4,9 @@
  */
 import type { ChainRecords, CoordinatorPorts } from "#actor/coordinator-ports.ts";
 import { isFinished } from "#protocol/chain.ts";
+import { decode } from "#protocol/envelope.ts";
 import type { AgentId } from "#protocol/ids.ts";
+import { Ask } from "#protocol/messages.ts";
 import type { CoordinatorFault } from "#test/simulation/simulated-coordinator.ts";
 import { SimulatedRecords } from "#test/simulation/simulated-records.ts";
 
@@ -65,6 +67,11 @@ export const everybodyLeads: PlantFault = () => ({
   lead: () => ({ isLeading: () => true, confirm: () => Promise.resolve(true) }),
 });
 
+/** What has ended leaves the live records and arrives nowhere. */
+export const losesTheHistory: PlantFault = () => ({
+  ports: (sound) => ({ ...sound, history: { ...sound.history, putAll: () => Promise.resolve() } }),
+});
+
 /** A request whose chain has ended and left the live records is taken again. */
 export const forgetsEndedChains: PlantFault = () => ({
   ports: (sound) =>
@@ -118,3 +125,25 @@ export const neverTakesOver: PlantFault = () => {
     }),
   };
 };
+
+/** Two writers, each of which takes the newest record for its own. */
+export const commitsWithoutAFence: PlantFault = () => ({
+  ports: (sound, { world: { server } }) =>
+    withRecords(sound, (records) => ({
+      commit: (changes, _expected, isAtomic) => records.commit(changes, server.lastSequence, isAtomic),
+    })),
+  ...everybodyLeads(),
+});
+
+/** A report is noted when it is heard. */
+export const notesBeforeTheCommit: PlantFault = () => ({
+  ports: (sound) => ({
+    ...sound,
+    serveAsks: (handle) =>
+      sound.serveAsks((call) => {
+        const ask = decode(Ask, call.bytes);
+        if (ask.ok && ask.value.kind === "report") call.answer({ v: 1, verdict: "noted" });
+        handle(call);
+      }),
+  }),
+});

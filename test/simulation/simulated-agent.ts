@@ -13,6 +13,7 @@ import { AgentId, type BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import type { AskAnswer } from "#protocol/messages.ts";
 import { askSubject } from "#protocol/names.ts";
+import type { AgentFault } from "#test/simulation/planted-agent-faults.ts";
 import { simulatedLane } from "#test/simulation/simulated-lane.ts";
 import { SimulatedProcess } from "#test/simulation/simulated-process.ts";
 import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
@@ -28,6 +29,7 @@ export interface SimulatedAgentOptions {
   /** How far this machine's wall clock is from the true time. */
   readonly skewMs: number;
   readonly makeHandler: (process: SimulatedProcess) => JobHandler;
+  readonly fault?: AgentFault | undefined;
 }
 
 export class SimulatedAgent {
@@ -56,7 +58,9 @@ export class SimulatedAgent {
   start(): void {
     if (this.isRunning || this.isGoneForGood) return;
     const { time } = this.#world;
-    const { name, lane, slots, skewMs, makeHandler } = this.#options;
+    const { name, lane, slots, skewMs, makeHandler, fault } = this.#options;
+    const { handler = (sound: JobHandler) => sound, link = (sound: Link) => sound } = fault ?? {};
+    const { spool = (sound: ResultSpool) => sound } = fault ?? {};
     this.#boots += 1;
     const boot = `${name.replaceAll("-", "")}boot${this.#boots}` as BootId;
     this.#world.trace(`${name} starts as ${boot}`);
@@ -74,9 +78,9 @@ export class SimulatedAgent {
         ...(lane === "compile" ? { compile: anyCompile } : {}),
       },
       source: simulatedLane(this.#world, process, slots),
-      link: this.#link(process),
-      handler: makeHandler(process),
-      spool: this.#spool(process),
+      link: link(this.#link(process)),
+      handler: handler(makeHandler(process), process),
+      spool: spool(this.#spool(process)),
       clock: process.clock,
       log: silentLog,
     });
@@ -104,7 +108,7 @@ export class SimulatedAgent {
   }
 
   #link(process: SimulatedProcess): Link {
-    const { network, server } = this.#world;
+    const { network, server, watcher } = this.#world;
     const { name } = this.#options;
     const subject = askSubject(AgentId.parse(name));
     return {
@@ -118,10 +122,14 @@ export class SimulatedAgent {
               cancel();
               resolve(body as AskAnswer);
             });
-          server.subjects.ask("asks", { from: name, subject, message: ask, answered });
+          const given = () => {
+            if (ask.kind === "report") watcher.noted(name, ask);
+          };
+          server.subjects.ask("asks", { from: name, subject, message: ask, given, answered });
         }),
       // In the order of the agent's statements, across its boots: the server stores them before the next boot can speak.
       announce: (announcement) => {
+        watcher.stated(process);
         network.sendInOrder(`presence ${name}`, name, "server", () => server.state(announcement));
       },
       ping: () =>
@@ -143,7 +151,7 @@ export class SimulatedAgent {
     return {
       write: (entry) =>
         inAMoment(() => {
-          this.#world.watcher.ended(this.name, entry, entry.result);
+          this.#world.watcher.kept(process, entry, entry.result);
           disk.set(keyOf(entry), entry);
         }),
       remove: (entry) => inAMoment(() => void disk.delete(keyOf(entry))),

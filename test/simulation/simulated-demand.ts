@@ -1,4 +1,4 @@
-/** What the users of one run ask for, and when: requests, cleans, cancels, and meddling in the worst moment. */
+/** What the users of one run ask for, and when: requests, renames, cleans, cancels, and meddling in the worst moment. */
 import type { ChainRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { type ChainId, chainIdFrom, Configuration, Digest } from "#protocol/ids.ts";
@@ -17,12 +17,21 @@ export class SimulatedDemand {
   readonly #plan: FaultPlan;
   /** Of the devices; several configurations may share one. */
   readonly #targets: readonly OtaTarget[];
+  readonly #installedAt: (host: string) => string | undefined;
   #requests = 0;
 
-  constructor(world: SimulatedWorld, user: SimulatedUser, plan: FaultPlan, hosts: readonly string[]) {
+  /** @param installedAt which build the device at a host runs */
+  constructor(
+    world: SimulatedWorld,
+    user: SimulatedUser,
+    plan: FaultPlan,
+    hosts: readonly string[],
+    installedAt: (host: string) => string | undefined,
+  ) {
     this.#world = world;
     this.#user = user;
     this.#plan = plan;
+    this.#installedAt = installedAt;
     this.#targets = hosts.map((host) => OtaTarget.parse({ kind: "ota", host, port: 3232, name: host }));
   }
 
@@ -34,6 +43,9 @@ export class SimulatedDemand {
       time.after(random.between(0, this.#plan.chaosMs), () => {
         if (random.chance(0.2)) return this.#user.clean(this.#nextId(), nameOf(random.between(0, configurations - 1)));
         if (random.chance(0.1)) return this.#user.clean(this.#nextId());
+        if (random.chance(0.05)) return this.#user.cancelAll();
+        if (random.chance(0.05)) return this.#user.cancelAll(nameOf(random.between(0, configurations - 1)));
+        if (random.chance(0.15) && configurations > 1) return this.#user.submit([this.#makeRename(configurations)]);
         const size = Math.min(random.pick([1, 1, 1, 2, 3]), configurations);
         const first = random.between(0, configurations - 1);
         const chains = Array.from({ length: size }, (_, index) => this.#makeRequest((first + index) % configurations));
@@ -48,6 +60,8 @@ export class SimulatedDemand {
   /** Some users cancel or ask anew in the very moment in which an upload starts, when it is hardest to be right. */
   reactTo(before: Chain | undefined, after: Chain | undefined): void {
     const { random, time } = this.#world;
+    const isUnknown = after?.upload?.state === "unknown" && before?.upload?.state !== "unknown";
+    if (isUnknown && random.chance(0.5)) this.#lookAtDevice(after);
     const hasStarted = after?.upload?.state === "running" && before?.upload?.state !== "running";
     if (!hasStarted || time.now > this.#plan.chaosMs || !random.chance(this.#plan.meddlingChance)) return;
     const { id, configuration } = after;
@@ -55,6 +69,32 @@ export class SimulatedDemand {
     time.after(random.between(0, 3_000), () => {
       if (isCancel) this.#cancel(id);
       else this.#user.submit([this.#makeRequest(Number(configuration.split(" ")[1]))]);
+    });
+  }
+
+  /** Of two configurations that there are, so that each of the names is asked for by others as well. */
+  #makeRename(configurations: number): ChainRequest {
+    const from = this.#world.random.between(0, configurations - 1);
+    const to = (from + 1) % configurations;
+    const { id, build, upload } = this.#makeRequest(to, "install");
+    return {
+      id,
+      kind: "rename",
+      configuration: nameOf(to),
+      renamedFrom: nameOf(from),
+      ...(build === undefined ? {} : { build }),
+      ...(upload === undefined ? {} : { upload }),
+    };
+  }
+
+  /** A person looks at the device of an upload of which nobody knows how it ended, and says what is there. */
+  #lookAtDevice({ id, upload, compile }: Chain): void {
+    const { random, time } = this.#world;
+    const built = compile?.outcome;
+    const manifest = upload?.spec.manifest ?? (built?.kind === "built" ? built.manifest : undefined);
+    time.after(random.between(1_000, 30_000), () => {
+      const found = this.#installedAt(upload?.spec.target.host ?? "");
+      this.#user.resolve(id, found === manifest?.esphome?.buildTimeStr);
     });
   }
 
@@ -68,12 +108,14 @@ export class SimulatedDemand {
     return chainIdFrom(firstIdAt + this.#requests, new Uint8Array(6));
   }
 
-  #makeRequest(configuration: number): ChainRequest {
+  #makeRequest(configuration: number, given?: "install"): ChainRequest {
     const id = this.#nextId();
-    const kind = this.#world.random.pick(["install", "install", "install", "build", "upload"] as const);
+    const kind = given ?? this.#world.random.pick(["install", "install", "install", "build", "upload"] as const);
     const target = this.#targets[configuration % this.#targets.length]!;
     const common = { id, kind, configuration: nameOf(configuration) };
-    const build = { driver: "esphome" as const, version: "2026.10.0", bundle, entry: "device.yaml" };
+    // Equal requests are built once.
+    const entry = this.#world.random.chance(0.2) ? `${configuration}.yaml` : `${id}.yaml`;
+    const build = { driver: "esphome" as const, version: "2026.10.0", bundle, entry };
     if (kind === "build") return { ...common, build };
     if (kind === "install") return { ...common, build, upload: { target } };
     return { ...common, upload: { target, manifest: manifestGivenFor(id, target.name) } };

@@ -1,5 +1,5 @@
 /** The coordinator's ports over a connection to the simulated server, as `bus/coordinator-ports.ts` has them over NATS. */
-import type { Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
+import type { Call, CoordinatorPorts, Listening, Objects } from "#actor/coordinator-ports.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { dispatchId } from "#protocol/names.ts";
 import type { SimulatedConnection } from "#test/simulation/simulated-connection.ts";
@@ -10,6 +10,8 @@ import type { Subject } from "#test/simulation/simulated-subjects.ts";
 
 const timeoutMs = 3_000;
 
+const noObjects: Objects = { list: () => Promise.resolve([]), remove: () => Promise.resolve() };
+
 export function simulatedPorts(connection: SimulatedConnection): CoordinatorPorts {
   const { world, process, end } = connection;
   const { server, network, trace } = world;
@@ -19,6 +21,14 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     records: new SimulatedRecords(connection),
     history: simulatedShelf(connection, "the history", server.history),
     devices: simulatedShelf(connection, "the devices", server.devices),
+    agents: simulatedShelf(connection, "the agents", server.agents),
+    durations: simulatedShelf(connection, "the durations", server.durations),
+    builds: simulatedShelf(connection, "the builds", server.builds),
+    bundles: noObjects,
+    artifacts: noObjects,
+    prefetch: () => undefined,
+    // What the server knows of connections is no more than what the presence tells, only sooner.
+    isConnected: () => Promise.resolve(true),
     prepare: () => connection.request("prepare", timeoutMs, () => undefined),
     dispatch: (agent, dispatch) => {
       const id = dispatchId(dispatch.chain, dispatch.job, dispatch.attempt);

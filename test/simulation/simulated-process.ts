@@ -14,6 +14,7 @@ export class SimulatedProcess {
   readonly #time: SimulatedTime;
   #isAlive = true;
   #isPaused = false;
+  #pauses = 0;
   #waiting: (() => void)[] = [];
   readonly #atDeath: (() => void)[] = [];
   /** One listener a signal, however many pauses end with it. */
@@ -36,6 +37,11 @@ export class SimulatedProcess {
 
   get isPaused(): boolean {
     return this.#isPaused;
+  }
+
+  /** How often it was paused. */
+  get pauses(): number {
+    return this.#pauses;
   }
 
   /** Runs now, when the process goes on, or never. */
@@ -68,6 +74,7 @@ export class SimulatedProcess {
   pauseFor(ms: number): void {
     if (!this.#isAlive || this.#isPaused) return;
     this.#isPaused = true;
+    this.#pauses += 1;
     this.#time.after(ms, () => {
       if (!this.#isAlive) return;
       this.#isPaused = false;

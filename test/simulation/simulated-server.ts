@@ -3,6 +3,7 @@
  * statements and a lease that expire. Records, history and devices are files; the others live in memory and end with a restart.
  */
 import type { DeviceRecord } from "#protocol/admin.ts";
+import type { AgentRecord, BuildRecord, DurationRecord } from "#protocol/records.ts";
 import type { Announcement } from "#protocol/agent.ts";
 import { Chain } from "#protocol/chain.ts";
 import type { ChainId } from "#protocol/ids.ts";
@@ -55,6 +56,9 @@ export const markerMs = 10 * 60_000;
 export class SimulatedServer {
   readonly history = new Map<string, Chain>();
   readonly devices = new Map<string, DeviceRecord>();
+  readonly agents = new Map<string, AgentRecord>();
+  readonly durations = new Map<string, DurationRecord>();
+  readonly builds = new Map<string, BuildRecord>();
   readonly subjects: SimulatedSubjects;
   readonly watches = new Set<StatementWatch>();
   /** By the agent's name: how a stop order reaches the process that runs. */
@@ -101,8 +105,17 @@ export class SimulatedServer {
     };
   }
 
+  get lastSequence(): number {
+    return this.#sequence;
+  }
+
   get isEmpty(): boolean {
     return this.#records.size === 0;
+  }
+
+  /** In the order of their first writes. */
+  records(): Iterable<Chain> {
+    return this.#records.values();
   }
 
   /** Ids of all live records. */

@@ -1,4 +1,4 @@
-/** Somebody who asks for chains and cancels them, and repeats each request until it is answered. */
+/** Somebody who asks for chains, cancels them and looks at devices, and repeats each request until it is answered. */
 import type { AdminAnswer, AdminRequest, ChainRequest } from "#protocol/admin.ts";
 import { type ChainId, type Configuration, type JobName, jobRef } from "#protocol/ids.ts";
 import { adminSubject } from "#protocol/names.ts";
@@ -33,6 +33,20 @@ export class SimulatedUser {
     this.#askUntilAnswered({ v: 1, kind: "cancel", of: { reference } }, [chain]);
   }
 
+  /** Everything that is under way for a configuration, or at all. */
+  cancelAll(configuration?: Configuration): void {
+    this.#world.trace(`cancel ${configuration ?? "everything"}`);
+    const of = configuration === undefined ? { all: true as const } : { reference: configuration };
+    this.#askUntilAnswered({ v: 1, kind: "cancel", of }, []);
+  }
+
+  /** Says what an upload of which nobody knew has left on its device. */
+  resolve(chain: ChainId, isRunning: boolean): void {
+    this.#world.trace(`resolve ${chain}: ${isRunning ? "it runs" : "it does not run"}`);
+    const given = (answer: AdminAnswer) => this.#world.watcher.settled(chain, isRunning, answer);
+    this.#askUntilAnswered({ v: 1, kind: "resolve-device", reference: chain, isRunning }, [], given);
+  }
+
   /** Takes the build trees of a configuration away; of all of them when it is left out. */
   clean(id: ChainId, configuration?: Configuration): void {
     this.#world.trace(configuration === undefined ? `reset ${id}` : `clean ${id} (${configuration})`);
@@ -42,8 +56,12 @@ export class SimulatedUser {
     );
   }
 
-  #askUntilAnswered(message: AdminRequest, chains: readonly ChainId[]): void {
-    const { server, time, random, watcher, trace } = this.#world;
+  #askUntilAnswered(
+    message: AdminRequest,
+    chains: readonly ChainId[],
+    given = (answer: AdminAnswer) => this.#world.watcher.answered(answer, chains),
+  ): void {
+    const { server, time, random, trace } = this.#world;
     let isAnswered = false;
     this.#open += 1;
     const answered = (body: unknown) => {
@@ -52,10 +70,15 @@ export class SimulatedUser {
       this.#open -= 1;
       trace(`the user hears ${(body as AdminAnswer).kind}`);
     };
-    const given = (body: unknown) => watcher.answered(body as AdminAnswer, chains);
     const attempt = () => {
       if (isAnswered) return;
-      server.subjects.ask("admin", { from: "user", subject: adminSubject, message, given, answered });
+      server.subjects.ask("admin", {
+        from: "user",
+        subject: adminSubject,
+        message,
+        given: (body) => given(body as AdminAnswer),
+        answered,
+      });
       time.after(random.between(1_000, 10_000), attempt);
     };
     attempt();

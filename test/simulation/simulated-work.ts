@@ -34,28 +34,37 @@ const failed = (failure: Failure): JobResult => ({ kind: "failed", failure });
 
 export function makeWork(options: WorkOptions, process: SimulatedProcess): JobHandler {
   return async (dispatch: Dispatch, attempt: Attempt) => {
-    options.world.watcher.began(process.name, dispatch);
-    switch (dispatch.job) {
-      case "compile":
-        return compile(options, process, dispatch, attempt);
-      case "upload":
-        return upload(options, process, dispatch, attempt);
-      case "clean":
-        return clean(options, process, attempt);
+    const { watcher } = options.world;
+    watcher.began(process, dispatch);
+    try {
+      return await workOn(options, process, dispatch, attempt);
+    } finally {
+      watcher.ended(dispatch);
     }
   };
+}
+
+function workOn(options: WorkOptions, process: SimulatedProcess, dispatch: Dispatch, attempt: Attempt) {
+  switch (dispatch.job) {
+    case "compile":
+      return compile(options, process, dispatch, attempt);
+    case "upload":
+      return upload(options, process, dispatch, attempt);
+    case "clean":
+      return clean(options, process, attempt);
+  }
 }
 
 async function compile(
   { world, buildMsMax, failureChance, isUnchanged }: WorkOptions,
   process: SimulatedProcess,
   { chain, attempt: number, configuration }: CompileDispatch,
-  { signal }: Attempt,
+  attempt: Attempt,
 ): Promise<JobResult> {
   const { random } = world;
+  const { signal } = attempt;
   const durationMs = random.between(200, buildMsMax);
-  const isThrough = await process.clock.pause(durationMs, signal);
-  if (!isThrough) {
+  if (!(await process.clock.pause(durationMs, signal))) {
     await process.clock.pause(random.between(10, 2_000));
     return stopped;
   }
@@ -70,6 +79,9 @@ async function compile(
         throw new RangeError("a bug in the handler");
     }
   }
+  await attempt.release();
+  const isStored = await process.clock.pause(random.between(0, storeMsMax), signal);
+  if (!isStored) return stopped;
   const build = isUnchanged(configuration) ? `${configuration}, always the same` : `${chain}, attempt ${number}`;
   const manifest = {
     v: 1 as const,
@@ -90,6 +102,8 @@ async function clean(
   return isThrough ? { kind: "cleaned", trees: 1 } : stopped;
 }
 
+/** What a build has made is stored while the next one may run. */
+const storeMsMax = 3_000;
 const anyDigest = Digest.parse("0".repeat(64));
 
 async function upload(

@@ -3,6 +3,7 @@ import { jobsOf } from "#protocol/chain.ts";
 import { transitionAll } from "#coordinator/core/transition.ts";
 import { type FaultPlan, planFaults, type Trouble } from "#test/simulation/fault-plan.ts";
 import { Oracle } from "#test/simulation/oracle.ts";
+import type { AgentFault } from "#test/simulation/planted-agent-faults.ts";
 import { SimulatedAgent } from "#test/simulation/simulated-agent.ts";
 import { type CoordinatorFault, SimulatedCoordinator } from "#test/simulation/simulated-coordinator.ts";
 import { SimulatedDemand } from "#test/simulation/simulated-demand.ts";
@@ -28,6 +29,7 @@ export interface SimulationOptions {
   /** Stands in for the core's `transitionAll`; for planted faults. */
   readonly decide?: Decide;
   readonly plantFault?: () => CoordinatorFault;
+  readonly agentFault?: AgentFault;
   /** The only kinds of trouble, for mistakes that show in few situations. */
   readonly focus?: readonly Trouble["kind"][];
   /** False: only the devices, the answers and the ends of chains are judged. */
@@ -97,6 +99,7 @@ class Simulation {
     const trace = (line: string) => void this.#trace.push(`${String(time.now).padStart(7)} ${line}`);
     this.#oracle = new Oracle({
       record: (id) => this.#server.record(id),
+      records: () => this.#server.records(),
       history: this.#server.history,
       devices: () => this.#devices,
       trace,
@@ -114,7 +117,7 @@ class Simulation {
     this.#plan = planFaults(random, options.focus);
     this.#buildFailureChance = this.#plan.buildFailureChance;
     this.#devices = this.#makeDevices();
-    this.#agents = this.#makeAgents();
+    this.#agents = this.#makeAgents(options.agentFault);
     const fault = options.plantFault?.() ?? {};
     this.#coordinators = Array.from(
       { length: 1 + this.#plan.standbys },
@@ -124,7 +127,8 @@ class Simulation {
     this.#takeovers = new TakeoverWatch(time, this.#coordinators, (sentence) => this.#oracle.missed(sentence));
     this.#user = new SimulatedUser(this.#world);
     const hosts = this.#devices.map(({ host }) => host);
-    this.#demand = new SimulatedDemand(this.#world, this.#user, this.#plan, hosts);
+    const installedAt = (host: string) => this.#devices.find((device) => device.host === host)?.installed;
+    this.#demand = new SimulatedDemand(this.#world, this.#user, this.#plan, hosts, installedAt);
   }
 
   async run(): Promise<Verdict> {
@@ -177,9 +181,9 @@ class Simulation {
     });
   }
 
-  #makeAgents(): readonly SimulatedAgent[] {
+  #makeAgents(fault: AgentFault | undefined): readonly SimulatedAgent[] {
     const random = this.#random;
-    const buildMsMax = random.pick([1_000, 20_000]);
+    const buildMsMax = random.pick([1_000, 1_000, 20_000, 20_000, 60_000]);
     const unchangedShare = random.pick([0, 0, 0.5]);
     const work = {
       world: this.#world,
@@ -200,6 +204,7 @@ class Simulation {
           slots: random.between(1, 2),
           skewMs: random.pick([0, 0, -5_000, 60_000]),
           makeHandler: (process) => makeWork(work, process),
+          fault,
         }),
     );
   }

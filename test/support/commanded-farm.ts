@@ -13,7 +13,7 @@ import { ChainStore } from "#bus/chain-store.ts";
 import type { Connection } from "#bus/connection.ts";
 import { request } from "#bus/rpc.ts";
 import { declareTopology } from "#bus/topology.ts";
-import type { AgentState, Farm } from "#coordinator/core/farm.ts";
+import { type AgentState, emptyFarm, type Farm } from "#coordinator/core/farm.ts";
 import { AdminAnswer, type AdminRequest } from "#protocol/admin.ts";
 import type { Announcement } from "#protocol/agent.ts";
 import { type Chain, jobsOf, withoutSecrets } from "#protocol/chain.ts";
@@ -263,7 +263,7 @@ export class CommandedFarm implements AsyncDisposable {
         continue;
       }
       const difference = isSame ? undefined : `${JSON.stringify([...said])} is not ${JSON.stringify([...recorded])}`;
-      return { farm: { chains: recorded, agents }, difference, damaged: damaged.map(({ key }) => key) };
+      return { farm: { ...emptyFarm, chains: recorded, agents }, difference, damaged: damaged.map(({ key }) => key) };
     }
   }
 

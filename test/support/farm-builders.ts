@@ -27,8 +27,8 @@ export function digestNumber(n: number): Digest {
   return Digest.parse(n.toString(16).padStart(64, "0"));
 }
 
-export function buildSpec(version = "2026.10.0"): BuildSpec {
-  return { driver: "esphome", version, bundle: digestNumber(1), entry: "device.yaml" };
+export function buildSpec(version = "2026.10.0", bundle = 1): BuildSpec {
+  return { driver: "esphome", version, bundle: digestNumber(bundle), entry: "device.yaml" };
 }
 
 export function targetAt(host: string): OtaTarget {
@@ -51,6 +51,8 @@ export interface RequestOptions {
   readonly host?: string;
   readonly on?: string;
   readonly version?: string;
+  /** Which bundle is built; by default every request has one of its own. */
+  readonly bundle?: number;
 }
 
 /** Build, then flash. Every configuration has a device of its own unless `host` says otherwise. */
@@ -60,14 +62,14 @@ export function installRequest(n: number, options: RequestOptions = {}): ChainRe
     id: chainNumber(n),
     kind: "install",
     configuration: configurationNamed(configuration),
-    build: buildSpec(options.version),
+    build: buildSpec(options.version, options.bundle ?? n),
     upload: uploadHalf(configuration, options),
   };
 }
 
 export function buildRequest(n: number, options: RequestOptions = {}): ChainRequest {
   const configuration = configurationNamed(options.configuration ?? `device ${n}`);
-  return { id: chainNumber(n), kind: "build", configuration, build: buildSpec(options.version) };
+  return { id: chainNumber(n), kind: "build", configuration, build: buildSpec(options.version, options.bundle ?? n) };
 }
 
 /** Gives the device of `renamed` (by default `old n`) the name of the configuration. */

@@ -107,6 +107,9 @@ export class PuppetAgent implements AsyncDisposable {
 
   async #pull(ahead: number): Promise<void> {
     const source = laneSource(this.connection, this.lane, this.id, ahead, silentLog);
+    // It does nothing on orders; but who does not listen to them is taken for gone.
+    const orders = source.onStop(() => undefined);
+    this.#stopping.signal.addEventListener("abort", () => orders.stop(), { once: true });
     for await (const delivery of source.pull(this.#stopping.signal)) {
       const { dispatch } = delivery;
       delivery.done();

@@ -60,6 +60,11 @@ export class ScriptedAgent implements AsyncDisposable {
     return this.#handed.all.length;
   }
 
+  /** Says nothing more and keeps its connection, as a process does that is stopped (SIGSTOP). */
+  freeze(): void {
+    clearInterval(this.#beat);
+  }
+
   /** Ends without a word, as a killed process does. */
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#beat);

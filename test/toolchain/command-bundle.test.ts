@@ -2,7 +2,7 @@ import { chmod, cp, mkdir, rm, symlink, utimes, writeFile } from "node:fs/promis
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { makeCommandBundle } from "#toolchain/command-bundle.ts";
-import { unpackBundle } from "#toolchain/unpack.ts";
+import { unpack } from "#test/support/bundle-tar.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 const example = join(import.meta.dirname, "../../examples/command-c");
@@ -40,7 +40,7 @@ test("what it packs is what comes out", async () => {
   await writeFile(join(folder, "ä", "x".repeat(150)), "long");
   await writeFile(join(folder, "run.sh"), "#!/bin/sh\n", { mode: 0o755 });
   const bundle = await bundleOf(folder);
-  const unpacked = await unpackBundle(bundle.bytes, join(home.path, "tree"), { expectedDigest: bundle.digest });
+  const unpacked = await unpack(bundle.bytes, home.path, join(home.path, "tree"));
   if (!unpacked.ok) throw new Error(JSON.stringify(unpacked));
   expect(unpacked.files.toSorted()).toEqual([...bundle.files].toSorted());
   expect((await bundleOf(join(home.path, "tree"))).digest).toBe(bundle.digest);

@@ -80,6 +80,7 @@ async function does({
       return "go";
     },
     mayStart: () => claims > 0,
+    release: async () => undefined,
   });
   return { result, lines, said, claims };
 }
@@ -109,6 +110,7 @@ test("a build that came down the upload lane is a bug that is reported", async (
     signal: new AbortController().signal,
     claimFlash: async () => "drop" as const,
     mayStart: () => false,
+    release: async () => undefined,
   };
   const result = await handler(compileDispatch(1), attempt);
   expect(result).toMatchObject({ failure: { kind: "internal", detail: "a compile job came down the upload lane" } });

@@ -2,31 +2,72 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
-import type { ChainId } from "#protocol/ids.ts";
+import type { AgentId, ChainId } from "#protocol/ids.ts";
 import { isTerminal } from "#protocol/job.ts";
+import { scarceSegment } from "#coordinator/core/conflicts.ts";
+import { expectedUploadMs } from "#coordinator/core/durations.ts";
 import { Draft, emptyFarm, type Farm } from "#coordinator/core/farm.ts";
 import { isInHand, isTaking } from "#coordinator/core/in-hand.ts";
+import { noKnowledge } from "#coordinator/core/knowledge.ts";
+import { orderKey } from "#coordinator/core/order.ts";
 import { transition } from "#coordinator/core/transition.ts";
+import { isWarmFor } from "#coordinator/core/warmth.ts";
 import { FarmStory, life } from "#test/support/farm-arbitraries.ts";
 import { installRequest } from "#test/support/farm-builders.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
 
-type Found = Readonly<Record<"compile" | "upload" | "taking" | "freeing" | "cleaning" | "same", readonly ChainId[]>>;
+type Found = Readonly<Record<"compile" | "upload" | "taking" | "freeing" | "cleaning" | "same", readonly ChainId[]>> & {
+  readonly builds: number;
+  readonly owners: readonly (readonly AgentId[])[];
+  readonly segments: Readonly<Record<string, readonly number[]>>;
+};
 
 const idsOf = (chains: Iterable<Chain>): readonly ChainId[] => [...chains].map(({ id }) => id);
+
+/** Of the upload lane: a build's place says also which trees there were when it was queued. */
+function inOrder(all: readonly Chain[]): readonly ChainId[] {
+  const queued = all.flatMap((chain) => {
+    const { upload } = chain;
+    return upload?.state === "queued" ? [{ chain, key: orderKey(chain, upload, 0) }] : [];
+  });
+  // Those of one key stay in the order of their ids.
+  return idsOf(queued.toSorted((a, b) => a.key - b.key).map(({ chain }) => chain));
+}
+
+/** By segment: flashes to come, those in stock, and their airtime. */
+function segmentsOf(all: readonly Chain[]): Found["segments"] {
+  const found: Record<string, [number, number, number]> = {};
+  for (const chain of all) {
+    const { compile, upload } = chain;
+    const segment = upload === undefined || isTerminal(upload.state) ? undefined : scarceSegment(upload.spec.target);
+    if (segment === undefined) continue;
+    const [size, stock, airtimeMs] = found[segment] ?? [0, 0, 0];
+    const isInStock = upload?.state !== "held" || isInHand(compile?.state);
+    found[segment] = [size + 1, stock + (isInStock ? 1 : 0), airtimeMs + expectedUploadMs(noKnowledge, chain)];
+  }
+  return found;
+}
 
 function scanned(farm: Farm): Found {
   const all = [...farm.chains.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
   const first = all[0]?.configuration;
   return {
     compile: idsOf(all.filter(({ clean, compile }) => [clean?.state, compile?.state].includes("queued"))),
-    upload: idsOf(all.filter(({ upload }) => upload?.state === "queued")),
+    builds: all.filter(({ compile }) => compile?.state === "queued").length,
+    segments: segmentsOf(all),
+    upload: inOrder(all),
     taking: idsOf(all.filter(isTaking)),
     freeing: idsOf(
       all.filter((chain) => jobsOf(chain).some((job) => job.assigned !== undefined && !isInHand(job.state))),
     ),
     cleaning: idsOf(all.filter(({ clean }) => clean !== undefined && !isTerminal(clean.state))),
     same: idsOf(all.filter((chain) => first !== undefined && configurationsOf(chain).includes(first))),
+    owners: all.map((chain) =>
+      [...farm.agents]
+        .filter(([, agent]) => isWarmFor(chain, agent))
+        .map(([id]) => id)
+        .sort(),
+    ),
   };
 }
 
@@ -34,12 +75,17 @@ function looked(farm: Farm): Found {
   const draft = new Draft(farm);
   const [first] = draft.chains();
   const found = {
-    compile: idsOf(draft.queued("compile")),
+    compile: [...idsOf(draft.queued("compile"))].sort(),
+    builds: draft.queuedBuilds,
+    segments: Object.fromEntries(
+      [...draft.segments()].map(([name, { size, stock, airtimeMs }]) => [name, [size, stock.size, airtimeMs]]),
+    ),
     upload: idsOf(draft.queued("upload")),
     taking: idsOf(draft.taking()),
     freeing: [...idsOf(draft.freeing())].sort(),
     cleaning: idsOf(draft.cleaning()),
     same: first === undefined ? [] : idsOf(draft.chainsOf(first.configuration)),
+    owners: draft.chains().map((chain) => [...draft.ownersOf(chain)].sort()),
   };
   draft.finish();
   return found;

@@ -194,7 +194,7 @@ describe("events that are handled together", () => {
         const lived = live(happenings, () => {});
         // A clean goes on by what the step before has ended.
         const chains = [...lived.chains].filter(([, chain]) => chain.clean === undefined);
-        const farm: Farm = { chains: new Map(chains), agents: new Map() };
+        const farm: Farm = { ...emptyFarm, chains: new Map(chains) };
         const events = happenings
           .filter(({ kind, pick }) => (kind === "cancel" && pick % 11 > 0) || kind === "archive")
           .map((happening) => story.next(farm, { ...happening, passMs: 0 }));

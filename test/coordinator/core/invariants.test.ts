@@ -4,7 +4,7 @@ import type { Chain } from "#protocol/chain.ts";
 import type { CompileJob, UploadJob } from "#protocol/job.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { checkFarm } from "#coordinator/core/invariants.ts";
-import { built, chainNumber, installRequest, uploadRequest } from "#test/support/farm-builders.ts";
+import { agentNamed, built, chainNumber, installRequest, uploadRequest } from "#test/support/farm-builders.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
 
 /** A farm in which chain 1 has built and uploads, chain 2 is held, and both have agents. */
@@ -82,4 +82,33 @@ test("6: more jobs in hand than a present agent has slots are noticed", () => {
   );
   const two = breaking({ ...farm, agents }, 1, { compile: { state: "running" } });
   expect(checkFarm(two)).toContain("6: bench has 2 jobs for 1 slots");
+});
+
+test("6: a job that has given its slot back does not count, and no more of them than there are slots", () => {
+  const farm = sound();
+  const bench = farm.agents.get(agentNamed("bench"))!;
+  const storing = (n: number) => ({ chain: chainNumber(n), job: "compile" as const, attempt: 1, isStoring: true });
+  const announcement = { ...bench.announcement, slots: 1, holding: [storing(1)] };
+  const agents = new Map([...farm.agents, [announcement.agent, { ...bench, announcement }]]);
+  const two = breaking({ ...farm, agents }, 1, { compile: { state: "running" } });
+  expect(checkFarm(two).filter((sentence) => sentence.startsWith("6:"))).toEqual([]);
+  const { chains } = breaking(two, 2, { compile: { state: "running" } });
+  const third: Chain = { ...(chains.get(chainNumber(2)) as Chain), id: chainNumber(3) };
+  const three = { ...two, chains: new Map([...chains, [third.id, third]]) };
+  expect(checkFarm(three)).toContain("6: bench has 2 jobs for 1 slots");
+});
+
+test("9: two flashes on one scarce segment are noticed", () => {
+  const farm = new TestFarm();
+  farm.uploadAgent("pi", { slots: 2 });
+  farm.submit(uploadRequest(1), uploadRequest(2));
+  const chains = [1, 2].map((n): [Chain["id"], Chain] => {
+    const chain = farm.chain(n);
+    const upload = chain.upload!;
+    const target = { ...upload.spec.target, medium: { kind: "thread" as const, segment: "hall" } };
+    return [chain.id, { ...chain, upload: { ...upload, spec: { ...upload.spec, target } } }];
+  });
+  expect(checkFarm({ ...farm.farm, chains: new Map(chains) })).toEqual([
+    `9: two uploads by thread:hall, one of them ${chainNumber(2)}`,
+  ]);
 });

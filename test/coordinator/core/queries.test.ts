@@ -1,6 +1,7 @@
 /** What people ask of the farm, and the lines that they read. */
 import { describe, expect, test } from "vitest";
-import { explain, agentViews, findChain, queueDepth } from "#coordinator/core/queries.ts";
+import { explain } from "#coordinator/core/explain.ts";
+import { agentViews, findChain, queueDepth } from "#coordinator/core/queries.ts";
 import {
   buildRequest,
   chainNumber,
@@ -23,6 +24,8 @@ describe("explain says", () => {
     farm.submit(installRequest(1));
     expect(linesOf(farm, 1)).toEqual([
       "compile: queued",
+      "  1 of 1 in the queue: interactive, expected to take about 3 s where its tree is warm, about 60 s elsewhere",
+      "  cannot start: no agent that is here may take it",
       "  no agent has announced itself: start one with `flashyard up`",
       "upload: held",
       "  waits for the compile of this chain, which is queued",
@@ -39,7 +42,9 @@ describe("explain says", () => {
     farm.submit(buildRequest(1), buildRequest(2));
     expect(linesOf(farm, 2)).toEqual([
       "compile: queued",
-      "  busy is busy (1 of 1 slots)",
+      "  1 of 1 in the queue: interactive, expected to take about 3 s where its tree is warm, about 60 s elsewhere",
+      "  expected to start in about 60 s",
+      "  busy is busy (1 of 1 slots, free in about 60 s)",
       "  away is away",
       "  old has no ESPHome 2026.10.0 and makes no environments",
     ]);
@@ -58,8 +63,10 @@ describe("explain says", () => {
     expect(linesOf(farm, 2)).toEqual([
       "compile: queued",
       "  earlier: g++ is missing on the build machine: not found",
+      "  1 of 1 in the queue: interactive, expected to take about 3 s where its tree is warm, about 60 s elsewhere",
+      "  expected to start in about 60 s",
       "  a failed here in an earlier attempt",
-      "  b is busy (1 of 1 slots)",
+      "  b is busy (1 of 1 slots, free in about 60 s)",
     ]);
   });
 
@@ -68,7 +75,15 @@ describe("explain says", () => {
     farm.compileAgent("bench");
     farm.submit(buildRequest(1));
     farm.claim(1, "compile");
-    expect(linesOf(farm, 1)).toEqual(["compile: running on bench, attempt 1"]);
+    expect(linesOf(farm, 1)).toEqual([
+      "compile: running on bench, attempt 1",
+      "  has no tree there: expected to take about 60 s in all",
+    ]);
+    farm.compileAgent("bench", {
+      warm: ["device 1"],
+      holding: [{ chain: chainNumber(1), job: "compile", attempt: 1 }],
+    });
+    expect(linesOf(farm, 1)).toContain("  has its tree there: expected to take about 3 s in all");
   });
 
   test("how long a job still waits after a failure that may pass", () => {

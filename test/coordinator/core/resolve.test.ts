@@ -43,6 +43,16 @@ test("a record that is in the history comes back to be written there anew", () =
   expect(farm.farm.chains.size).toBe(0);
 });
 
+test("a person's word that comes while the record is archived as unknown is not lost with it", () => {
+  const farm = farmWithUnknown();
+  const record = farm.chain(1);
+  farm.resolve(record, true);
+  farm.send({ kind: "chain-archived", chain: chainNumber(1), record });
+  expect(farm.states(1)).toBe("succeeded");
+  farm.send({ kind: "chain-archived", chain: chainNumber(1), record: farm.chain(1) });
+  expect(farm.farm.chains.size).toBe(0);
+});
+
 test("what is not unknown is not resolved", () => {
   const farm = farmWithUnknown();
   const before = farm.chain(1);

@@ -1,0 +1,116 @@
+/**
+ * Keeps what the core knows beside the records (`core/knowledge.ts`): in memory for its decisions, in buckets for the next start.
+ *
+ * 1. What a person has said (drained agents) is in its bucket before it counts.
+ * 2. What is learned is learned from chains that have ended, when they go to the history. Learning one twice does little harm.
+ * 3. Builds of a configuration whose trees were taken away are forgotten before the record that says so has left the farm.
+ */
+import type { Clock } from "#actor/clock.ts";
+import type { CoordinatorPorts } from "#actor/coordinator-ports.ts";
+import { digestOf } from "#actor/digest.ts";
+import type { Chain } from "#protocol/chain.ts";
+import type { AgentId, Configuration } from "#protocol/ids.ts";
+import { configurationKey, presenceKey } from "#protocol/names.ts";
+import type { BuildRecord, DurationRecord } from "#protocol/records.ts";
+import { learnFrom } from "#coordinator/core/durations.ts";
+import { type Knowledge, noKnowledge } from "#coordinator/core/knowledge.ts";
+import { buildRecordOf } from "#coordinator/core/reuse.ts";
+
+type MemoryPorts = Pick<CoordinatorPorts, "agents" | "durations" | "builds">;
+
+export class Memory {
+  readonly #ports: MemoryPorts;
+  readonly #clock: Clock;
+  #knowledge: Knowledge = noKnowledge;
+
+  constructor(ports: MemoryPorts, clock: Clock) {
+    this.#ports = ports;
+    this.#clock = clock;
+  }
+
+  get knowledge(): Knowledge {
+    return this.#knowledge;
+  }
+
+  /** @throws UnavailableError */
+  async load(): Promise<void> {
+    const [agents, durations, builds] = await Promise.all([
+      this.#ports.agents.all(),
+      this.#ports.durations.all(),
+      this.#ports.builds.all(),
+    ]);
+    this.#knowledge = {
+      drained: new Set(agents.filter(({ isDrained }) => isDrained).map(({ agent }) => agent)),
+      durations: new Map(durations.map((record) => [record.configuration, record])),
+      builds: new Map(builds.map((record) => [record.key, record])),
+    };
+  }
+
+  /** Invariant 1. @throws UnavailableError */
+  async setDrained(agent: AgentId, isDrained: boolean): Promise<void> {
+    const record = { v: 1 as const, agent, isDrained, at: this.#clock.now() };
+    await this.#ports.agents.putAll(new Map([[presenceKey(agent), record]]));
+    const drained = new Set(this.#knowledge.drained);
+    if (isDrained) drained.add(agent);
+    else drained.delete(agent);
+    this.#knowledge = { ...this.#knowledge, drained };
+  }
+
+  /** Invariants 2 and 3; chains in the order of their ends. @throws UnavailableError */
+  async learn(chains: readonly Chain[]): Promise<void> {
+    const durations = new Map<Configuration, DurationRecord>();
+    const builds = new Map<string, BuildRecord>();
+    const forgotten = new Set<string>();
+    for (const chain of chains) {
+      const { configuration } = chain;
+      const learned = learnFrom(durations.get(configuration) ?? this.#knowledge.durations.get(configuration), chain);
+      if (learned !== undefined) durations.set(configuration, learned);
+      const build = buildRecordOf(chain);
+      if (build !== undefined) {
+        builds.set(build.key, build);
+        forgotten.delete(build.key);
+      }
+      if (chain.clean === undefined) continue;
+      for (const [key, record] of [...this.#knowledge.builds, ...builds]) {
+        if (chain.kind !== "reset" && record.configuration !== configuration) continue;
+        builds.delete(key);
+        forgotten.add(key);
+      }
+    }
+    await this.#forget(forgotten);
+    await this.#ports.durations.putAll(byKey(durations, configurationKey));
+    await this.#ports.builds.putAll(byKey(builds, buildRecordKey));
+    this.#knowledge = {
+      ...this.#knowledge,
+      durations: merged(this.#knowledge.durations, durations),
+      builds: merged(this.#knowledge.builds, builds),
+    };
+  }
+
+  /** Forgets builds from before an instant (ms since 1970). @returns how many. @throws UnavailableError */
+  async forgetBuilds(before: number): Promise<number> {
+    const old = [...this.#knowledge.builds].filter(([, { builtAt }]) => builtAt < before).map(([key]) => key);
+    await this.#forget(new Set(old));
+    return old.length;
+  }
+
+  async #forget(keys: ReadonlySet<string>): Promise<void> {
+    if (keys.size === 0) return;
+    const builds = new Map([...this.#knowledge.builds].filter(([key]) => !keys.has(key)));
+    this.#knowledge = { ...this.#knowledge, builds };
+    await this.#ports.builds.removeAll([...keys].map(buildRecordKey));
+  }
+}
+
+/** A build key is text of any length and kind. */
+function buildRecordKey(key: string): string {
+  return digestOf(new TextEncoder().encode(key));
+}
+
+function byKey<K, V>(values: ReadonlyMap<K, V>, keyOf: (key: K) => string): ReadonlyMap<string, V> {
+  return new Map([...values].map(([key, value]) => [keyOf(key), value]));
+}
+
+function merged<K, V>(old: ReadonlyMap<K, V>, fresh: ReadonlyMap<K, V>): ReadonlyMap<K, V> {
+  return fresh.size === 0 ? old : new Map([...old, ...fresh]);
+}
