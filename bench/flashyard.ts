@@ -232,7 +232,8 @@ function requestOf(number: number): ChainRequest {
     id: chainIdFrom(Date.now(), randomBytes(6)),
     kind: "install",
     configuration,
-    build: { driver: "esphome", version: "2026.10.0", bundle: digest, entry: "device.yaml" },
+    // Each of them another build: equal ones would be built once.
+    build: { driver: "esphome", version: "2026.10.0", bundle: digest, entry: `device-${number}.yaml` },
     upload: { target: { kind: "ota", host, port: 3232, encrypted: false, name: `device-${number}` } },
   };
 }
