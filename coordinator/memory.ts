@@ -3,7 +3,8 @@
  *
  * 1. What a person has said (drained agents) is in its bucket before it counts.
  * 2. What is learned is learned from chains that have ended, when they go to the history. Learning one twice does little harm.
- * 3. Builds of a configuration whose trees were taken away are forgotten before the record that says so has left the farm.
+ * 3. Builds of a configuration whose trees were taken away are forgotten before the record that says so has left the farm; and so is
+ *    a build whose image was not in the store as it was built.
  */
 import type { Clock } from "#actor/clock.ts";
 import type { CoordinatorPorts } from "#actor/coordinator-ports.ts";
@@ -12,6 +13,7 @@ import type { Chain } from "#protocol/chain.ts";
 import type { AgentId, Configuration } from "#protocol/ids.ts";
 import { configurationKey, presenceKey } from "#protocol/names.ts";
 import type { BuildRecord, DurationRecord } from "#protocol/records.ts";
+import { manifestOf } from "#coordinator/core/chains.ts";
 import { learnFrom } from "#coordinator/core/durations.ts";
 import { type Knowledge, noKnowledge } from "#coordinator/core/knowledge.ts";
 import { buildRecordOf } from "#coordinator/core/reuse.ts";
@@ -70,9 +72,10 @@ export class Memory {
         builds.set(build.key, build);
         forgotten.delete(build.key);
       }
-      if (chain.clean === undefined) continue;
+      const isGone = whatIsGone(chain);
+      if (isGone === undefined) continue;
       for (const [key, record] of [...this.#knowledge.builds, ...builds]) {
-        if (chain.kind !== "reset" && record.configuration !== configuration) continue;
+        if (!isGone(record)) continue;
         builds.delete(key);
         forgotten.add(key);
       }
@@ -100,6 +103,15 @@ export class Memory {
     this.#knowledge = { ...this.#knowledge, builds };
     await this.#ports.builds.removeAll([...keys].map(buildRecordKey));
   }
+}
+
+/** Invariant 3: which builds a chain has made useless; undefined when it cannot have made any so. */
+function whatIsGone(chain: Chain): ((build: BuildRecord) => boolean) | undefined {
+  const { kind, configuration, clean, upload } = chain;
+  if (clean !== undefined) return (build) => kind === "reset" || build.configuration === configuration;
+  const isDamaged = upload?.outcome?.kind === "failed" && upload.outcome.failure.kind === "artifact-mismatch";
+  const digests = new Set(isDamaged ? manifestOf(chain)?.images.map(({ digest }) => digest) : []);
+  return digests.size === 0 ? undefined : ({ manifest }) => manifest.images.some(({ digest }) => digests.has(digest));
 }
 
 /** A build key is text of any length and kind. */

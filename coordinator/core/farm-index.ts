@@ -7,7 +7,7 @@
  *    builds another from its chains.
  */
 import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
-import type { ChainId, Configuration } from "#protocol/ids.ts";
+import type { AgentId, ChainId, Configuration } from "#protocol/ids.ts";
 import type { CompileJob, Lane } from "#protocol/job.ts";
 import { expectedBuildMs, expectedUploadMs, hasBuilt } from "#coordinator/core/durations.ts";
 import { isCleaning, isInHand, isTaking } from "#coordinator/core/in-hand.ts";
@@ -35,6 +35,8 @@ export class FarmIndex {
   readonly freeing = new Set<ChainId>();
   /** Chains of which a clean is not over. */
   readonly cleaning = new Set<ChainId>();
+  /** Chains of which an agent has a job in hand. */
+  readonly #inHandOf = new Map<AgentId, Set<ChainId>>();
   readonly #ofConfiguration = new Map<Configuration, Set<ChainId>>();
   /** Chains that build, by what they build (`reuse.ts`). */
   readonly #ofBuildKey = new Map<string, Set<ChainId>>();
@@ -62,6 +64,15 @@ export class FarmIndex {
     indexes.set(chains, this);
   }
 
+  inHandOf(agent: AgentId): readonly ChainId[] {
+    return [...(this.#inHandOf.get(agent) ?? [])].sort();
+  }
+
+  /** How many chains an agent has jobs of in hand. */
+  inHandCount(agent: AgentId): number {
+    return this.#inHandOf.get(agent)?.size ?? 0;
+  }
+
   ofConfiguration(configuration: Configuration): readonly ChainId[] {
     return [...(this.#ofConfiguration.get(configuration) ?? [])].sort();
   }
@@ -76,6 +87,8 @@ export class FarmIndex {
     if (id === undefined) return;
     for (const lane of ["compile", "upload"] as const) this.#enqueue(lane, before, after, id);
     this.segments.replace(before, after, (chain) => expectedUploadMs(this.#knowledge, chain));
+    for (const agent of holdersOf(before)) leave(this.#inHandOf, agent, id);
+    for (const agent of holdersOf(after)) join(this.#inHandOf, agent, id);
     mark(this.taking, id, after !== undefined && isTaking(after));
     mark(this.freeing, id, after !== undefined && isFreeing(after));
     mark(this.cleaning, id, after !== undefined && isCleaning(after));
@@ -123,6 +136,14 @@ function leave<K>(groups: Map<K, Set<ChainId>>, key: K, id: ChainId): void {
   const ids = groups.get(key);
   ids?.delete(id);
   if (ids?.size === 0) groups.delete(key);
+}
+
+/** Agents that have a job of the chain in hand. */
+function holdersOf(chain: Chain | undefined): readonly AgentId[] {
+  if (chain === undefined) return [];
+  return jobsOf(chain).flatMap(({ state, assigned }) =>
+    assigned !== undefined && isInHand(state) ? [assigned.agent] : [],
+  );
 }
 
 function isFreeing(chain: Chain): boolean {

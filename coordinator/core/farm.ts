@@ -191,6 +191,15 @@ export class Draft {
     return this.#all([...this.#index.taking].sort());
   }
 
+  /** Chains of which an agent has a job in hand, oldest first. */
+  inHandOf(agent: AgentId): readonly Chain[] {
+    return this.#all(this.#index.inHandOf(agent));
+  }
+
+  inHandCount(agent: AgentId): number {
+    return this.#index.inHandCount(agent);
+  }
+
   /** Chains of which a clean is not over, oldest first. */
   cleaning(): readonly Chain[] {
     return this.#index.cleaning.size === 0 ? [] : this.#all([...this.#index.cleaning].sort());

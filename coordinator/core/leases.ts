@@ -3,7 +3,7 @@
  *
  * 1. A lost build is repeated at once as the next attempt; a report of the old one is refused by its number.
  * 2. A lost flash is never repeated: its next attempt only asks the device, once no session of the lost agent can be alive. An agent
- *    that is back and still at it puts that off.
+ *    that is back and still at it puts that off. A lost probe is repeated at once: whoever asks writes nothing.
  * 3. A job that is being cancelled is over when its agent's next boot proves the death, or when the lease of an agent that
  *    went away has run out, by which time that agent has killed its own work.
  * 4. A job that a present agent does not hold a lease after its claim is lost: the answer to the claim never arrived.
@@ -26,7 +26,7 @@ const unclaimedMsMax = leaseMs;
 /** Jobs in the hands of an agent, with their chains. */
 function inHandOf(step: Step, agent: AgentId): readonly { chain: Chain; job: Job }[] {
   return step.draft
-    .taking()
+    .inHandOf(agent)
     .flatMap((chain) => jobsOf(chain).map((job) => ({ chain, job })))
     .filter(({ job }) => job.assigned?.agent === agent && isInHand(job.state));
 }
@@ -35,13 +35,9 @@ function lose(step: Step, chain: Chain, job: Job, agent: AgentId, probeAt: numbe
   if (job.name === "clean") {
     settleFailure(step, chain, job, { kind: "agent-lost", agent, effect: "none" });
   } else if (job.lane === "upload" && job.flashClaim !== undefined) {
-    requeue(
-      step,
-      chain,
-      job,
-      { kind: "agent-lost", agent, effect: "uncertain" },
-      { mode: "probe", notBeforeAt: probeAt },
-    );
+    // A probe writes nothing: by the time it began the lost flash was dead, and the next one need not wait again.
+    const notBeforeAt = job.mode === "probe" ? step.at : probeAt;
+    requeue(step, chain, job, { kind: "agent-lost", agent, effect: "uncertain" }, { mode: "probe", notBeforeAt });
   } else {
     requeue(step, chain, job, { kind: "agent-lost", agent, effect: "none" }, { notBeforeAt: step.at });
   }

@@ -7,7 +7,7 @@ import { atomicRecordsMax } from "#protocol/limits.ts";
 import { chooseLane } from "#coordinator/core/choice.ts";
 import { deviceKeys, type Gate, gateOf, isGated, scarceSegment, takenIn } from "#coordinator/core/conflicts.ts";
 import { equalInHand } from "#coordinator/core/equal-builds.ts";
-import type { AgentState } from "#coordinator/core/farm.ts";
+import type { AgentState, Draft } from "#coordinator/core/farm.ts";
 import { buildKey } from "#coordinator/core/reuse.ts";
 import { type Plan, planBuilds } from "#coordinator/core/plan.ts";
 import { inOrder } from "#coordinator/core/queue.ts";
@@ -50,7 +50,7 @@ interface Placed {
 /** Assigns queued jobs in the order of the queue, each to the lane that is best for it. */
 export function place(step: Step, rule: PlacementRule = placementRule): void {
   const { draft } = step;
-  if (!draft.hasQueued("compile") && !draft.hasQueued("upload")) return;
+  if (!draft.agents().some((agent) => mayHaveRoom(draft, agent))) return;
   const taking = draft.taking();
   const lanes = lanesOf(step, taking);
   if (lanes.every(({ free }) => free <= 0)) return;
@@ -68,6 +68,14 @@ export function place(step: Step, rule: PlacementRule = placementRule): void {
   for (const { chain, job, agent } of placed.filter(({ chain }) => changedBefore.has(chain.id)))
     dispatch(step, chain, job, agent);
   for (const { chain, job, agent } of others.slice(0, Math.max(0, room))) dispatch(step, chain, job, agent);
+}
+
+/** Cheap, and asked first: on a busy farm most steps have nothing to place. A chain has at most one job in an agent's hands. */
+function mayHaveRoom(draft: Draft, { announcement, vanishedAt }: AgentState): boolean {
+  const { agent, lane, slots, holding } = announcement;
+  if (vanishedAt !== undefined || !draft.hasQueued(lane)) return false;
+  const storing = holding.filter(({ isStoring }) => isStoring === true).length;
+  return draft.inHandCount(agent) - Math.min(slots, storing) < slots;
 }
 
 function placeBuilds(

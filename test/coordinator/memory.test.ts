@@ -4,7 +4,15 @@ import { digestOf } from "#actor/digest.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import { objectStores } from "#protocol/names.ts";
-import { agentNamed, buildRequest, built, chainNumber, installRequest } from "#test/support/farm-builders.ts";
+import {
+  agentNamed,
+  buildRequest,
+  built,
+  chainNumber,
+  failedWith,
+  flashed,
+  installRequest,
+} from "#test/support/farm-builders.ts";
 import { ServedFarm } from "#test/support/served-farm.ts";
 
 const withinMs = 8_000;
@@ -61,6 +69,27 @@ test("a build that has ended serves an equal request, also after a restart, unti
   expect(await farm.ask("cache", { v: 1, kind: "cache" })).toMatchObject({ builds: [] });
   await farm.submit(lamp(20));
   expect((await builder.next()).dispatch.chain).toBe(chainNumber(20));
+});
+
+test("a build whose image was not as it was built in the store is made anew by the next request", async () => {
+  await using farm = await ServedFarm.start();
+  const builder = await farm.agent("compile", "builder");
+  const flasher = await farm.agent("upload", "flasher");
+  const lamp = (n: number) => installRequest(n, { configuration: "lamp", bundle: 7 });
+  await farm.submit(lamp(1));
+  const build = await builder.next();
+  await build.claim();
+  await build.report(built());
+  const damaged = { kind: "artifact-mismatch" as const, wanted: "this", found: "that" };
+  for (const n of [1, 2]) {
+    const flash = await flasher.next();
+    expect(flash.dispatch.chain).toBe(chainNumber(n));
+    await flash.claim();
+    await flash.report(n === 1 ? flashed : failedWith(damaged));
+    await farm.untilArchived();
+    await farm.submit(lamp(n + 1));
+  }
+  expect((await builder.next()).dispatch.chain).toBe(chainNumber(3));
 });
 
 test("the build of an agent whose connection is gone starts elsewhere within 2 s", async () => {

@@ -18,6 +18,8 @@ import { TestFarm } from "#test/support/test-farm.ts";
 
 type Found = Readonly<Record<"compile" | "upload" | "taking" | "freeing" | "cleaning" | "same", readonly ChainId[]>> & {
   readonly builds: number;
+  /** Chains in the hands of each agent, in the order of the agents. */
+  readonly inHand: readonly (readonly ChainId[])[];
   readonly owners: readonly (readonly AgentId[])[];
   readonly segments: Readonly<Record<string, readonly number[]>>;
 };
@@ -57,6 +59,9 @@ function scanned(farm: Farm): Found {
     segments: segmentsOf(all),
     upload: inOrder(all),
     taking: idsOf(all.filter(isTaking)),
+    inHand: [...farm.agents.keys()].map((agent) =>
+      idsOf(all.filter((chain) => jobsOf(chain).some((job) => job.assigned?.agent === agent && isInHand(job.state)))),
+    ),
     freeing: idsOf(
       all.filter((chain) => jobsOf(chain).some((job) => job.assigned !== undefined && !isInHand(job.state))),
     ),
@@ -82,6 +87,7 @@ function looked(farm: Farm): Found {
     ),
     upload: idsOf(draft.queued("upload")),
     taking: idsOf(draft.taking()),
+    inHand: [...farm.agents.keys()].map((agent) => idsOf(draft.inHandOf(agent))),
     freeing: [...idsOf(draft.freeing())].sort(),
     cleaning: idsOf(draft.cleaning()),
     same: first === undefined ? [] : idsOf(draft.chainsOf(first.configuration)),
