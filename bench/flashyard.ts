@@ -228,12 +228,13 @@ const manifest: ArtifactManifest = {
 function requestOf(number: number): ChainRequest {
   const configuration = Configuration.parse(`device ${number}`);
   const host = `device-${number}.local`;
+  const id = chainIdFrom(Date.now(), randomBytes(6));
   return {
-    id: chainIdFrom(Date.now(), randomBytes(6)),
+    id,
     kind: "install",
     configuration,
-    // Each of them another build: equal ones would be built once.
-    build: { driver: "esphome", version: "2026.10.0", bundle: digest, entry: `device-${number}.yaml` },
+    // Each of them another build, also in the next run: equal ones would be built once.
+    build: { driver: "esphome", version: "2026.10.0", bundle: digest, entry: `${id}.yaml` },
     upload: { target: { kind: "ota", host, port: 3232, encrypted: false, name: `device-${number}` } },
   };
 }
