@@ -25,7 +25,9 @@ test("`npm run demo` ends with 0, all six devices report their new builds, and n
   expect(rows.map((row) => [row.split(/\s+/)[0], row.split(/\s+/).at(-1)])).toEqual(
     devices.map((name) => [name, "yes"]),
   );
-  expect(lines.filter((line) => /^first install|builds were there already; up to \d+ at once|^the whole demo/.test(line))).toHaveLength(3);
+  expect(
+    lines.filter((line) => /^first install|builds were there already; up to \d+ at once|^the whole demo/.test(line)),
+  ).toHaveLength(3);
   process.stdout.write(`${lines.slice(-3).join("\n")}\n`);
   expect(runningWith([join(root, ".flashyard/demo")])).toEqual([]);
 });
