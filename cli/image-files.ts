@@ -1,7 +1,7 @@
 /** Writes the images of builds where the user wants them. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import type { ArtifactManifest } from "#protocol/artifact.ts";
+import type { ArtifactManifest, Image } from "#protocol/artifact.ts";
 import { messageOf, UsageError } from "#protocol/errors.ts";
 import { objectStores } from "#protocol/names.ts";
 import { ObjectStore } from "#bus/object-store.ts";
@@ -15,7 +15,7 @@ const manifestName = "manifest.json";
  * @throws UsageError for a folder that cannot be written and for image names that are no file names (they come from a build)
  */
 export async function writeImages(farm: Farm, manifest: ArtifactManifest, folder: string): Promise<string | undefined> {
-  const images = [...manifest.images, ...(manifest.debug ?? [])];
+  const images = filesOf(manifest);
   const names = images.map(({ name }) => name);
   for (const name of names) {
     const isFileName = name === basename(name) && !/^\.{1,2}$|[\\\p{Cc}]/u.test(name) && name !== manifestName;
@@ -33,6 +33,14 @@ export async function writeImages(farm: Farm, manifest: ArtifactManifest, folder
   }
   await write(join(folder, manifestName), `${JSON.stringify(manifest, undefined, 2)}\n`);
   return undefined;
+}
+
+/** The images, and the files with debug symbols under names that no image has; a host's program is its own. Pure. */
+export function filesOf({ images, debug = [] }: ArtifactManifest): readonly Image[] {
+  const isSame = (one: Image) => images.some(({ name, digest }) => name === one.name && digest === one.digest);
+  const isTaken = (name: string) => images.some((image) => image.name === name);
+  const renamed = (one: Image): Image => (isTaken(one.name) ? { ...one, name: `${one.name}.debug` } : one);
+  return [...images, ...debug.filter((one) => !isSame(one)).map(renamed)];
 }
 
 /** @throws UsageError `no-folder`, before anything is built for it */

@@ -111,7 +111,10 @@ async function lookAt(
     return { wanted, settings, wishes, version: versionFor(wishes.esphomeVersion ?? settings.esphome, agents) };
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    return { refusal: refusal(wanted.file, error.message) };
+    // The file is named before each refusal.
+    const prefix = `${wanted.file}: `;
+    const reason = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message;
+    return { refusal: refusal(wanted.file, reason) };
   }
 }
 

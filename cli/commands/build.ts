@@ -13,7 +13,7 @@ import { shown } from "#cli/clean-text.ts";
 import { chooseFiles } from "#cli/configuration-files.ts";
 import { type ExitCode, exitCodes, worstOf } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
-import { makeFolder, writeImages } from "#cli/image-files.ts";
+import { filesOf, makeFolder, writeImages } from "#cli/image-files.ts";
 import { type Prepared, prepare, type Wishes, wishesFrom } from "#cli/preparation.ts";
 import { refusalOf, showRefusals } from "#cli/refusal.ts";
 import type { Session } from "#cli/session.ts";
@@ -145,7 +145,9 @@ async function writeBuild(session: Session, farm: Farm, { compile }: Chain, fold
   const { manifest } = compile.outcome;
   await makeFolder(folder);
   const lost = await writeImages(farm, manifest, folder);
-  const names = [...manifest.images, ...(manifest.debug ?? [])].map(({ name }) => name).join(", ");
+  const names = filesOf(manifest)
+    .map(({ name }) => name)
+    .join(", ");
   session.terminal.note(shown(lost ?? `${names} and manifest.json are in ${folder}`));
   return lost === undefined ? exitCodes.done : exitCodes.failed;
 }

@@ -122,7 +122,8 @@ test("settings that cannot be used refuse their file and no other", async () => 
   const [bad, good] = [await write("bad", ".flashyard:", "  esphome: tomorrow"), await write("good")];
   const cli = await farm.within("build", bad, good);
   expect(cli.code).toBe(2);
-  expect(cli.err).toMatch(/bad.yaml: .*`esphome` cannot be used: a release looks like/);
+  expect(cli.err).toMatch(/\/bad.yaml: .flashyard: `esphome` cannot be used: a release looks like/);
+  expect(cli.err.match(/bad.yaml/g)).toHaveLength(1);
   expect(cli.out).toMatch(/good +compile +succeeded/);
 });
 
