@@ -99,6 +99,8 @@ test("the build of an agent whose connection is gone starts elsewhere within 2 s
   await (await doomed.next()).claim();
   const spare = await farm.agent("compile", "spare");
   await farm.untilKnown("spare");
+  // The coordinator has been there for longer than agents need to connect.
+  farm.clock.jump(1_000);
   // Its process is gone and with it its subscriptions; its last statement stays for five seconds.
   const killedAt = performance.now();
   await doomed[Symbol.asyncDispose]();
