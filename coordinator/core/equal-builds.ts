@@ -39,13 +39,16 @@ export function settleEqualBuilds(step: Step, { id, compile }: Chain): void {
   }
 }
 
+/** What other builds must be equal in to serve this one; undefined for one that was asked for anew, and where nothing is built. */
+export function sharedKey({ compile }: Chain): string | undefined {
+  return compile === undefined || compile.isRebuild === true ? undefined : buildKey(compile.spec, compile.route);
+}
+
 /** The chain whose build a queued one waits for, because it is equal and in hand. */
-export function equalInHand(draft: Pick<Draft, "chainsBuilding">, { id, compile }: Chain): ChainId | undefined {
-  if (compile === undefined || compile.isRebuild === true) return undefined;
-  const equals = draft.chainsBuilding(buildKey(compile.spec, compile.route));
-  return equals.find(
-    (other) => other.id !== id && isInHand(other.compile?.state) && other.compile?.state !== "cancelling",
-  )?.id;
+export function equalInHand(draft: Pick<Draft, "chainsBuilding">, { id }: Chain, key: string): ChainId | undefined {
+  return draft
+    .chainsBuilding(key)
+    .find(({ id: other, compile }) => other !== id && isInHand(compile?.state) && compile?.state !== "cancelling")?.id;
 }
 
 function reused({ chain, manifest }: { readonly chain: ChainId; readonly manifest: Built["manifest"] }): Built {

@@ -6,7 +6,7 @@ import { isTerminal, type Job } from "#protocol/job.ts";
 import { deviceKeys, gateOf, isGated, scarceSegment, takenIn } from "#coordinator/core/conflicts.ts";
 import { expectedBuildMs, expectedUploadMs } from "#coordinator/core/durations.ts";
 import { refusalOf } from "#coordinator/core/eligibility.ts";
-import { equalInHand } from "#coordinator/core/equal-builds.ts";
+import { equalInHand, sharedKey } from "#coordinator/core/equal-builds.ts";
 import type { Draft, Farm } from "#coordinator/core/farm.ts";
 import { isCleaning, isInHand } from "#coordinator/core/in-hand.ts";
 import { expectedMs } from "#coordinator/core/order.ts";
@@ -121,7 +121,8 @@ function whatHolds(draft: Draft, chain: Chain, job: Job): readonly string[] {
   }
   if (job.lane === "compile" && configurationsOf(chain).some((name) => taken.trees.has(name)))
     lines.push("  an older build of this configuration is still ending");
-  const equal = job.name === "compile" ? equalInHand(draft, chain) : undefined;
+  const key = job.name === "compile" ? sharedKey(chain) : undefined;
+  const equal = key === undefined ? undefined : equalInHand(draft, chain, key);
   if (equal !== undefined) lines.push(`  ${equal} builds the very same: it will serve this chain as well`);
   if (job.lane !== "upload") return lines;
   const busyKey = deviceKeys(job.spec.target).find((key) => taken.devices.has(key));

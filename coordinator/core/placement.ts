@@ -6,9 +6,8 @@ import type { Job, Lane } from "#protocol/job.ts";
 import { atomicRecordsMax } from "#protocol/limits.ts";
 import { chooseLane } from "#coordinator/core/choice.ts";
 import { deviceKeys, type Gate, gateOf, isGated, scarceSegment, takenIn } from "#coordinator/core/conflicts.ts";
-import { equalInHand } from "#coordinator/core/equal-builds.ts";
+import { equalInHand, sharedKey } from "#coordinator/core/equal-builds.ts";
 import type { AgentState, Draft } from "#coordinator/core/farm.ts";
-import { buildKey } from "#coordinator/core/reuse.ts";
 import { type Plan, planBuilds } from "#coordinator/core/plan.ts";
 import { inOrder } from "#coordinator/core/queue.ts";
 import { queuedJob } from "#coordinator/core/queued-job.ts";
@@ -89,8 +88,8 @@ function placeBuilds(
   return placeLane(step, rule, lanes, "compile", (chain, job) => {
     const names = configurationsOf(chain);
     if (isGated(gate, chain, job) || names.some((name) => trees.has(name))) return undefined;
-    const key = job.name === "compile" && job.isRebuild !== true ? buildKey(job.spec, job.route) : undefined;
-    if (key !== undefined && (begun.has(key) || equalInHand(step.draft, chain) !== undefined)) return undefined;
+    const key = sharedKey(chain);
+    if (key !== undefined && (begun.has(key) || equalInHand(step.draft, chain, key) !== undefined)) return undefined;
     return () => {
       // Cleans of one configuration on several agents are no obstacle to each other.
       if (job.name === "compile") for (const name of names) trees.add(name);

@@ -13,14 +13,15 @@ export function hintNext(step: Step): void {
   const { draft, effects } = step;
   if (!draft.hasQueued("compile")) return;
   const hinted = new Set<ChainId>();
-  const given = effects.filter((effect) => effect.kind === "dispatch" && effect.job === "compile");
-  for (const effect of given) {
-    if (effect.kind !== "dispatch") continue;
-    const agent = draft.agent(effect.agent);
+  const given = effects.flatMap((effect) =>
+    effect.kind === "dispatch" && effect.job === "compile" ? [effect.agent] : [],
+  );
+  for (const id of given) {
+    const agent = draft.agent(id);
     const next = agent === undefined ? undefined : nextFor(step, agent, hinted);
     if (next?.compile === undefined) continue;
     hinted.add(next.id);
-    effects.push({ kind: "prefetch", agent: effect.agent, bundle: next.compile.spec.bundle });
+    effects.push({ kind: "prefetch", agent: id, bundle: next.compile.spec.bundle });
   }
 }
 

@@ -34,7 +34,7 @@ export function settleAttempt(step: Step, chain: Chain, job: Job, result: JobRes
   const current = step.draft.chain(chain.id);
   if (current === undefined) return;
   settleDependent(step, current);
-  settleEqualBuilds(step, current);
+  if (job.name === "compile") settleEqualBuilds(step, current);
 }
 
 /** The result proves that the attempt has ended. A cancelled build stays cancelled even if it had just succeeded. */

@@ -12,6 +12,7 @@ import {
   chainNumber,
   failedWith,
   failures,
+  flashed,
   installRequest,
 } from "#test/support/farm-builders.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
@@ -74,6 +75,19 @@ test("a request for what was built lately has it at once, and its upload waits f
   farm.uploadAgent("flasher");
   farm.submit(installRequest(4, { bundle: 7 }));
   expect(farm.job(4, "upload").state).toBe("dispatched");
+});
+
+test("the end of a flash is no end of a build: what waits for a builder then is still built", () => {
+  const farm = building();
+  farm.report(1, "compile", built());
+  farm.uploadAgent("flasher");
+  farm.claim(1, "upload");
+  farm.claimFlash(1);
+  farm.submit(buildRequest(5), buildRequest(6));
+  farm.submit(buildRequest(7, { bundle: 7 }));
+  expect(farm.job(7, "compile").state).toBe("queued");
+  farm.report(1, "upload", flashed);
+  expect(farm.job(7, "compile").state).toBe("queued");
 });
 
 test("--rebuild builds, whatever is there or under way", () => {
