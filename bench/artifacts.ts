@@ -6,21 +6,19 @@ import { randomFillSync } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { connect as connectTcp, type Socket } from "node:net";
-import { cpus, homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { Objm } from "@nats-io/obj";
 import { digestOf } from "#actor/digest.ts";
-import { onShutdown } from "#actor/shutdown.ts";
 import { InvariantError } from "#protocol/errors.ts";
 import { objectStores } from "#protocol/names.ts";
 import { connect } from "#bus/connection.ts";
 import { startEmbeddedServer } from "#bus/embedded-server.ts";
 import { ObjectStore } from "#bus/object-store.ts";
-import { resolveServerBinary } from "#bus/server-binary.ts";
 import { declareTopology } from "#bus/topology.ts";
 import { median } from "#bench/percentile.ts";
+import { findServer, printHead, runProgram } from "#bench/program.ts";
 
 const usage = `node bench/artifacts.ts [--quick]
   --quick      one round instead of five`;
@@ -141,15 +139,9 @@ async function ratio(store: ObjectStore, kind: Kind): Promise<number> {
   return content.length / (stored?.storedBytes ?? Number.NaN);
 }
 
-async function main(signal: AbortSignal): Promise<void> {
-  const options = { quick: { type: "boolean" }, help: { type: "boolean" } } as const;
-  const { values } = parseArgs({ options });
-  if (values.help === true) return console.log(usage);
-  const rounds = values.quick === true ? 1 : 5;
+async function main(rounds: number, signal: AbortSignal): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "flashyard-bench-"));
-  const named = process.env["FLASHYARD_NATS_SERVER"];
-  const cacheFolder = join(homedir(), ".cache", "flashyard");
-  const binary = await resolveServerBinary({ cacheFolder, ...(named === undefined ? {} : { explicitPath: named }) });
+  const binary = await findServer(signal);
   const server = await startEmbeddedServer({ binary: binary.path, folder: join(folder, "nats") });
   const peer = new Worker(join(import.meta.dirname, "loopback-peer.ts"));
   const listening = once(peer, "message");
@@ -160,8 +152,8 @@ async function main(signal: AbortSignal): Promise<void> {
     const store = new ObjectStore(connection, objectStores.artifacts);
     const clients = await new Objm(connection).open(objectStores.bundles);
     const ways = [ourWay(store, folder), clientsWay(clients), tcpWay(port)];
-    console.log(`machine: ${cpus().length} × ${cpus()[0]?.model ?? "unknown cpu"}, node ${process.versions.node},`);
-    console.log(`nats-server ${binary.version}, sync_interval always; rounds: ${rounds}; medians, MB/s in / out\n`);
+    printHead("artifacts", `nats-server ${binary.version}`);
+    console.log(`sync_interval always; rounds: ${rounds}; medians, MB/s in / out\n`);
     for (const kind of kinds) {
       console.log(`== ${kind}, stored at 1/${(await ratio(store, kind)).toFixed(2)} of its size ==`);
       for (const size of sizes) {
@@ -181,6 +173,4 @@ async function main(signal: AbortSignal): Promise<void> {
   }
 }
 
-const interruption = new AbortController();
-onShutdown(async () => interruption.abort());
-await main(interruption.signal);
+await runProgram(usage, { quick: { type: "boolean" } }, ({ quick = false }, signal) => main(quick ? 1 : 5, signal));

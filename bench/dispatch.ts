@@ -3,13 +3,12 @@
  * README.md says what is measured and what is not.
  */
 import { mkdtemp, rm } from "node:fs/promises";
-import { cpus, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
-import { onShutdown } from "#actor/shutdown.ts";
-import { isFarmError, messageOf, UsageError } from "#protocol/errors.ts";
+import { once } from "#actor/service.ts";
 import { durabilities, type Durability } from "#bench/contender.ts";
 import { contenders } from "#bench/contenders.ts";
+import { findServer, numberFrom, printHead, progress, runProgram } from "#bench/program.ts";
 import { table } from "#bench/report.ts";
 import { compare, type Outcome, type Plan, slotCounts } from "#bench/rounds.ts";
 
@@ -24,45 +23,13 @@ const plans = {
   quick: { chains: 200, rounds: 2, seconds: 35 },
 } as const satisfies Record<string, Plan>;
 
-/** @throws UsageError */
-function readPlan(args: readonly string[]): Plan | "help" {
-  const text = { type: "string" } as const;
-  const flag = { type: "boolean" } as const;
-  const options = { quick: flag, help: flag, chains: text, rounds: text, seconds: text };
-  let values;
-  try {
-    ({ values } = parseArgs({ args: [...args], options }));
-  } catch (cause) {
-    throw new UsageError("bad-arguments", `${messageOf(cause)}\n${usage}`, { cause });
-  }
-  if (values.help === true) return "help";
-  const base = values.quick === true ? plans.quick : plans.usual;
-  const count = (name: keyof Plan) => {
-    const given = values[name];
-    if (given === undefined) return base[name];
-    if (/^[1-9]\d{0,5}$/.test(given)) return Number(given);
-    throw new UsageError("bad-arguments", `--${name} takes a whole number from 1 to 999999, not ${given}\n${usage}`);
-  };
-  return { chains: count("chains"), rounds: count("rounds"), seconds: count("seconds") };
-}
-
 const meanings: Record<Durability, string> = {
   always: "on disk before the answer (nats sync_interval: always, Redis appendfsync always)",
   "1s": "on disk within about a second (nats sync_interval: 1s, Redis appendfsync everysec)",
 };
 
-/** Progress goes to standard error, the report to standard output. */
-function progress(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
-
-async function main(signal: AbortSignal): Promise<void> {
-  const plan = readPlan(process.argv.slice(2));
-  if (plan === "help") {
-    console.log(usage);
-    return;
-  }
-  const all = contenders({ natsServer: process.env["FLASHYARD_NATS_SERVER"], onProgress: progress });
+async function main(plan: Plan, signal: AbortSignal): Promise<void> {
+  const all = contenders(once(() => findServer()));
   const folder = await mkdtemp(join(tmpdir(), "flashyard-bench-"));
   const begunAt = performance.now();
   try {
@@ -71,30 +38,21 @@ async function main(signal: AbortSignal): Promise<void> {
       const until = begunAt + (plan.seconds * 1000 * (index + 1)) / durabilities.length;
       outcomes.push({ durability, ...(await compare(all, durability, plan, { folder, signal, until, progress })) });
     }
-    const [cpu] = cpus();
-    const versions = outcomes[0]?.versions ?? [];
-    console.log(`command: ${["node", "bench/dispatch.ts", ...process.argv.slice(2)].join(" ")}`);
-    console.log(
-      `machine: ${cpus().length} × ${cpu?.model ?? "unknown cpu"}, node ${process.versions.node}, ${versions.join(", ")}`,
-    );
+    printHead("dispatch", ...(outcomes[0]?.versions ?? []));
     for (const { durability, entrants } of outcomes) {
       const rounds = entrants[0]?.rounds.length ?? 0;
       console.log(`\n== ${meanings[durability]}; ${rounds} rounds, ${plan.chains} chains a throughput run ==`);
       console.log(table(entrants, slotCounts));
     }
-    console.log(`\n${((performance.now() - begunAt) / 1000).toFixed(0)} s in all`);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-const interruption = new AbortController();
-onShutdown(async () => interruption.abort());
-try {
-  await main(interruption.signal);
-} catch (error) {
-  console.error(isFarmError(error) ? error.message : error);
-  process.exitCode = interruption.signal.aborted ? 130 : 1;
-}
-// A run that was given up may have left sockets that reconnect for ever.
-process.exit();
+const text = { type: "string" } as const;
+const options = { quick: { type: "boolean" }, chains: text, rounds: text, seconds: text } as const;
+await runProgram(usage, options, ({ quick = false, ...given }, signal) => {
+  const base = plans[quick ? "quick" : "usual"];
+  const count = (name: keyof Plan) => numberFrom(usage, name, given[name], base[name]);
+  return main({ chains: count("chains"), rounds: count("rounds"), seconds: count("seconds") }, signal);
+});

@@ -4,13 +4,11 @@
  * anything but a slot.
  */
 import { randomBytes } from "node:crypto";
-import { fileURLToPath } from "node:url";
 import { poll, systemClock } from "#actor/clock.ts";
 import { type JobHandler, LaneWorker } from "#actor/lane-worker.ts";
 import { silentLog } from "#actor/log.ts";
 import { memorySpool } from "#actor/result-spool.ts";
-import { plainEnvironment, type ProcessResult, runProcess } from "#actor/subprocess.ts";
-import type { AdminAnswer, ChainRequest } from "#protocol/admin.ts";
+import type { ChainRequest } from "#protocol/admin.ts";
 import type { CompileCapabilities } from "#protocol/agent.ts";
 import type { ArtifactManifest } from "#protocol/artifact.ts";
 import { InvariantError, UnavailableError } from "#protocol/errors.ts";
@@ -22,11 +20,12 @@ import { farmVersion } from "#protocol/version.ts";
 import { type Connection, connect } from "#bus/connection.ts";
 import { type EmbeddedServer, startEmbeddedServer } from "#bus/embedded-server.ts";
 import { askCoordinator } from "#bus/agent-client.ts";
-import { askAdmin } from "#bus/farm-client.ts";
 import { laneSource } from "#bus/lanes.ts";
 import { announce } from "#bus/presence.ts";
 import type { ServerBinary } from "#bus/server-binary.ts";
 import type { ChainMarks, Contender, Durability, Lanes } from "#bench/contender.ts";
+import { startCoordinator } from "#bench/child.ts";
+import { askFor } from "#bench/farm-questions.ts";
 
 const readyMsMax = 20_000;
 const patience = { everyMs: 5, withinMs: readyMsMax };
@@ -85,13 +84,15 @@ export class Flashyard implements Contender {
             numbers.set(request.id, number);
             return request;
           });
-          const answer = await askAdmin(requester, { v: 1, kind: "submit", chains: asked });
-          if (answer.kind !== "accepted") throw unexpected(answer);
+          await askFor(requester, { v: 1, kind: "submit", chains: asked }, "accepted");
         }
       },
       async close() {
         // The last chains are still on their way to the history.
-        await poll(systemClock, patience, async () => ((await statusOf(requester)).live === 0 ? true : undefined));
+        await poll(systemClock, patience, async () => {
+          const { live } = await askFor(requester, { v: 1, kind: "status" }, "status");
+          return live === 0 ? true : undefined;
+        });
         for (const agent of opened) await agent.close();
         await requester.close();
       },
@@ -104,29 +105,6 @@ export class Flashyard implements Contender {
     await this.#server?.stop();
     this.#server = undefined;
   }
-}
-
-/** @throws UnavailableError with the last words of a coordinator that does not come up. */
-async function startCoordinator(url: string): Promise<{ stop(): Promise<void> }> {
-  const stopping = new AbortController();
-  const ready = Promise.withResolvers<"ready">();
-  const ended = runProcess({
-    argv: [process.execPath, fileURLToPath(new URL("../coordinator/main.ts", import.meta.url))],
-    env: plainEnvironment({ FLASHYARD_NATS_URL: url }),
-    signal: stopping.signal,
-    onLine: (line) => {
-      if (line.includes("coordinator ready")) ready.resolve("ready");
-      // They say why a run went wrong.
-      else if (/"level":[56]0/.test(line)) process.stderr.write(`${line}\n`);
-    },
-  });
-  const stop = async () => {
-    stopping.abort();
-    await ended;
-  };
-  const first: "ready" | ProcessResult = await Promise.race([ready.promise, ended]);
-  if (first === "ready") return { stop };
-  throw new UnavailableError("coordinator", ["the coordinator does not start:", ...first.tail].join("\n"));
 }
 
 interface AgentOptions {
@@ -183,22 +161,11 @@ async function openAgent({ url, lane, slots, noted }: AgentOptions, handler: Job
 /** Until the coordinator knows these boots and no others. @throws UnavailableError */
 async function untilPresent(requester: Connection, opened: readonly OpenAgent[]): Promise<void> {
   const present = await poll(systemClock, patience, async () => {
-    const answer = await askAdmin(requester, { v: 1, kind: "agents" });
-    if (answer.kind !== "agents") throw unexpected(answer);
+    const answer = await askFor(requester, { v: 1, kind: "agents" }, "agents");
     const boots = answer.agents.filter((agent) => agent.online).map((agent) => agent.announcement.boot);
     return boots.length === opened.length && opened.every(({ boot }) => boots.includes(boot)) ? true : undefined;
   });
   if (present !== true) throw new UnavailableError("no-agents", "the coordinator does not see the agents");
-}
-
-async function statusOf(requester: Connection): Promise<Extract<AdminAnswer, { kind: "status" }>> {
-  const answer = await askAdmin(requester, { v: 1, kind: "status" });
-  if (answer.kind !== "status") throw unexpected(answer);
-  return answer;
-}
-
-function unexpected(answer: AdminAnswer): InvariantError {
-  return new InvariantError("unexpected-answer", `the coordinator answered ${JSON.stringify(answer).slice(0, 200)}`);
 }
 
 const capabilities: CompileCapabilities = {

@@ -3,18 +3,15 @@
  * fail. README.md says what is measured and what is not.
  */
 import { mkdtemp, rm } from "node:fs/promises";
-import { cpus, homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
-import { onShutdown } from "#actor/shutdown.ts";
-import { isFarmError, messageOf, UsageError } from "#protocol/errors.ts";
-import { resolveServerBinary } from "#bus/server-binary.ts";
 import { lowerBoundMs } from "#bench/makespan/lower-bound.ts";
 import { runReally } from "#bench/makespan/real-run.ts";
 import { type Comparison, type Row, table } from "#bench/makespan/report.ts";
 import { type RuleName, ruleNames, rules } from "#bench/makespan/rules.ts";
 import { type RunResult, runVirtually } from "#bench/makespan/virtual-run.ts";
 import { makeWorkload, type Scenario, type Workload } from "#bench/makespan/workload.ts";
+import { findServer, numberFrom, printHead, progress, runProgram } from "#bench/program.ts";
 
 const usage = `node bench/makespan.ts [--quick] [--pure] [--seeds N] [--seed N] [--unknown]
   --quick    fewer seeds, and two real runs instead of sixteen, in less than 60 s
@@ -29,34 +26,6 @@ interface Plan {
   readonly isKnown: boolean;
   readonly seeds: number;
   readonly seed: number;
-}
-
-/** @throws UsageError */
-function readPlan(args: readonly string[]): Plan | "help" {
-  const flag = { type: "boolean" } as const;
-  const text = { type: "string" } as const;
-  let values;
-  try {
-    const options = { quick: flag, pure: flag, unknown: flag, seeds: text, seed: text, help: flag };
-    ({ values } = parseArgs({ args: [...args], options }));
-  } catch (cause) {
-    throw new UsageError("bad-arguments", `${messageOf(cause)}\n${usage}`, { cause });
-  }
-  if (values.help === true) return "help";
-  const count = (name: "seeds" | "seed", usual: number) => {
-    const given = values[name];
-    if (given === undefined) return usual;
-    if (/^[1-9]\d{0,5}$/.test(given)) return Number(given);
-    throw new UsageError("bad-arguments", `--${name} takes a whole number from 1 to 999999, not ${given}\n${usage}`);
-  };
-  const isQuick = values.quick === true;
-  return {
-    isQuick,
-    isPure: values.pure === true,
-    isKnown: values.unknown !== true,
-    seeds: count("seeds", isQuick ? 5 : 100),
-    seed: count("seed", 1),
-  };
 }
 
 const cacheKinds = ["none", "warm"] as const;
@@ -86,11 +55,6 @@ const quickScenarios: readonly Scenario[] = [
 
 function realScenarios({ isQuick }: Plan): readonly Scenario[] {
   return isQuick ? quickScenarios : scenarios;
-}
-
-/** Progress goes to standard error, the report to standard output. */
-function progress(line: string): void {
-  process.stderr.write(`${line}\n`);
 }
 
 /** @param run of one rule; all of them have ended, and left nothing behind, when one has thrown */
@@ -150,24 +114,13 @@ async function realRows(plan: Plan, binary: string, signal: AbortSignal): Promis
 
 const legend = "makespan ÷ lower bound (mean), ≤ worst seed, mean completion ÷ FIFO's, cold builds";
 
-async function main(signal: AbortSignal): Promise<void> {
-  const plan = readPlan(process.argv.slice(2));
-  if (plan === "help") {
-    console.log(usage);
-    return;
-  }
-  const begunAt = performance.now();
-  const [cpu] = cpus();
-  console.log(`command: ${["node", "bench/makespan.ts", ...process.argv.slice(2)].join(" ")}`);
-  console.log(`machine: ${cpus().length} × ${cpu?.model ?? "unknown cpu"}, node ${process.versions.node}`);
+async function main(plan: Plan, signal: AbortSignal): Promise<void> {
+  printHead("makespan");
   const { seed, seeds } = plan;
   console.log(`\n== virtual time, the core alone; seeds ${seed} to ${seed + seeds - 1}; ${legend} ==`);
   console.log(table(await virtualRows(scenarios, plan, signal)));
   if (!plan.isPure) {
-    const explicitPath = process.env["FLASHYARD_NATS_SERVER"];
-    const named = explicitPath === undefined ? {} : { explicitPath };
-    const cacheFolder = join(homedir(), ".cache", "flashyard");
-    const server = await resolveServerBinary({ ...named, cacheFolder, onProgress: progress, signal });
+    const server = await findServer(signal);
     const rows = await realRows(plan, server.path, signal);
     console.log(
       `\n== real time, scaled: coordinator, agents and nats-server ${server.version}; seed ${seed}; ${legend} ==`,
@@ -178,16 +131,22 @@ async function main(signal: AbortSignal): Promise<void> {
     );
     console.log(table(await virtualRows(realScenarios(plan), { ...plan, seeds: 1, isKnown: true }, signal)));
   }
-  console.log(`\n${((performance.now() - begunAt) / 1000).toFixed(0)} s in all`);
 }
 
-const interruption = new AbortController();
-onShutdown(async () => interruption.abort());
-try {
-  await main(interruption.signal);
-} catch (error) {
-  console.error(isFarmError(error) ? error.message : error);
-  process.exitCode = interruption.signal.aborted ? 130 : 1;
-}
-// A run that was given up may have left sockets that reconnect for ever.
-process.exit();
+const flag = { type: "boolean" } as const;
+const text = { type: "string" } as const;
+await runProgram(
+  usage,
+  { quick: flag, pure: flag, unknown: flag, seeds: text, seed: text },
+  ({ quick: isQuick = false, pure: isPure = false, unknown = false, ...given }, signal) =>
+    main(
+      {
+        isQuick,
+        isPure,
+        isKnown: !unknown,
+        seeds: numberFrom(usage, "seeds", given.seeds, isQuick ? 5 : 100),
+        seed: numberFrom(usage, "seed", given.seed, 1),
+      },
+      signal,
+    ),
+);

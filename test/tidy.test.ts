@@ -65,7 +65,7 @@ test("every source file opens with a comment that says what it owns", () => {
 });
 
 test("only main files read the environment", () => {
-  const allowed = /(^|\/)main\.ts$|^bench\/(artifacts|bulk|dispatch|makespan|scale)\.ts$|^actor\/subprocess\.ts$/;
+  const allowed = /(^|\/)main\.ts$|^bench\/program\.ts$|^actor\/subprocess\.ts$/;
   expect(breaking(rooms, ({ path, text }) => !allowed.test(path) && /\bprocess\.env\b/.test(bare(text)))).toEqual([]);
 });
 
@@ -77,7 +77,7 @@ test("a child's environment is the only reason to read it outside of a main file
 });
 
 test("only main files handle signals and set the exit code", () => {
-  const main = /(^|\/)main\.ts$|^bench\/(artifacts|bulk|dispatch|makespan|scale)\.ts$/;
+  const main = /(^|\/)main\.ts$|^bench\/program\.ts$/;
   const signals = /\bprocess\.(on|once|addListener)\b/;
   const ends = /\bprocess\.(exitCode|exit)\b/;
   // Signals become one orderly end there, on behalf of the main files that call it.

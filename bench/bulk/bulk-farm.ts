@@ -3,18 +3,17 @@
  * one machine with nine upload slots beside the devices. Server, coordinator and agents are processes.
  */
 import { join } from "node:path";
-import { poll, systemClock } from "#actor/clock.ts";
 import type { AdminAnswer, AdminRequest, ChainRequest } from "#protocol/admin.ts";
 import { decode } from "#protocol/envelope.ts";
-import { InvariantError, UnavailableError } from "#protocol/errors.ts";
+import { UnavailableError } from "#protocol/errors.ts";
 import { AgentId, type ChainId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { chainsPerRequestMax } from "#protocol/limits.ts";
 import { type Connection, connect } from "#bus/connection.ts";
 import { type EmbeddedServer, startEmbeddedServer } from "#bus/embedded-server.ts";
-import { askAdmin } from "#bus/farm-client.ts";
 import { type AgentPlan, AgentWord, laneOpenWords, type Stage, type Work } from "#bench/bulk/agent-plan.ts";
-import { type Child, startChild, startCoordinator } from "#bench/bulk/child.ts";
+import { type Child, startChild, startCoordinator } from "#bench/child.ts";
+import { type AnswerOf, askFor, untilOnline } from "#bench/farm-questions.ts";
 
 export const compileAgents = 3;
 export const compileSlots = 1;
@@ -28,8 +27,6 @@ export interface FarmPlan {
   readonly compile: Work;
   readonly upload: Work;
 }
-
-type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { readonly kind: K }>;
 
 const readyMsMax = 20_000;
 
@@ -67,7 +64,7 @@ export class BulkFarm implements AsyncDisposable {
     const connection = await connect(url, "requester");
     stack.defer(() => connection.close());
     const farm = new BulkFarm(connection, server, children, heard);
-    await farm.#untilPresent(children.length - 1);
+    await untilOnline(connection, children.length - 1, { everyMs: 20, withinMs: readyMsMax });
     stack.move();
     return farm;
   }
@@ -79,10 +76,8 @@ export class BulkFarm implements AsyncDisposable {
   }
 
   /** @throws InvariantError for another answer; UnavailableError */
-  async ask<K extends AdminAnswer["kind"]>(request: AdminRequest, kind: K): Promise<AnswerOf<K>> {
-    const answer = await askAdmin(this.connection, request);
-    if (answer.kind === kind) return answer as AnswerOf<K>;
-    throw new InvariantError("unexpected-answer", `the coordinator answered ${JSON.stringify(answer).slice(0, 200)}`);
+  ask<K extends AdminAnswer["kind"]>(request: AdminRequest, kind: K): Promise<AnswerOf<K>> {
+    return askFor(this.connection, request, kind);
   }
 
   /** Asks for chains as `flashyard install` does, as many at once as a request holds. */
@@ -100,14 +95,6 @@ export class BulkFarm implements AsyncDisposable {
   /** How long each stage took, in each job since the farm was opened. */
   get stageMs(): Readonly<Record<Stage, readonly number[]>> {
     return this.#heard.stageMs;
-  }
-
-  async #untilPresent(agents: number): Promise<void> {
-    const present = await poll(systemClock, { everyMs: 20, withinMs: readyMsMax }, async () => {
-      const { agents: seen } = await this.ask({ v: 1, kind: "agents" }, "agents");
-      return seen.filter(({ online }) => online).length === agents ? true : undefined;
-    });
-    if (present !== true) throw new UnavailableError("no-agents", "the coordinator does not see the agents");
   }
 }
 

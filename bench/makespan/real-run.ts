@@ -3,25 +3,24 @@
  * jobs wait as long as they are told.
  */
 import { join } from "node:path";
-import { poll, systemClock } from "#actor/clock.ts";
+import { systemClock } from "#actor/clock.ts";
 import { type JobHandler, LaneWorker } from "#actor/lane-worker.ts";
 import { silentLog } from "#actor/log.ts";
 import { memorySpool } from "#actor/result-spool.ts";
-import type { AdminAnswer, AdminRequest } from "#protocol/admin.ts";
 import { InvariantError, UnavailableError } from "#protocol/errors.ts";
 import type { AgentId, ChainId, Configuration } from "#protocol/ids.ts";
 import type { Ask, AskAnswer } from "#protocol/messages.ts";
 import { configurationKey } from "#protocol/names.ts";
 import { askCoordinator } from "#bus/agent-client.ts";
-import { type Connection, connect } from "#bus/connection.ts";
+import { connect } from "#bus/connection.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
 import { startEmbeddedServer } from "#bus/embedded-server.ts";
-import { askAdmin } from "#bus/farm-client.ts";
 import { laneSource } from "#bus/lanes.ts";
 import { announce } from "#bus/presence.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
 import type { PlacementRule } from "#coordinator/core/placement.ts";
 import { transitionAll } from "#coordinator/core/transition.ts";
+import { askFor, untilOnline } from "#bench/farm-questions.ts";
 import {
   capabilitiesWith,
   durationsOf,
@@ -63,11 +62,11 @@ export async function runReally(plan: RealPlan): Promise<RunResult> {
   for (const agent of workload.uploaders) await run.openUploader(url, agent, stack);
   const requester = await connect(url, "requester");
   stack.defer(() => requester.close());
-  await untilPresent(requester, workload.builders.length + workload.uploaders.length);
+  const agents = workload.builders.length + workload.uploaders.length;
+  await untilOnline(requester, agents, { everyMs: 20, withinMs: readyMsMax });
   const chains = requestsOf(workload, Date.now());
   run.begin(chains);
-  const answer = await askAdmin(requester, { v: 1, kind: "submit", chains: [...chains] });
-  if (answer.kind !== "accepted") throw unexpected(answer);
+  await askFor(requester, { v: 1, kind: "submit", chains: [...chains] }, "accepted");
   return await run.toTheEnd(AbortSignal.any([signal, AbortSignal.timeout(runMsMax)]));
 }
 
@@ -193,19 +192,4 @@ class RealRun {
     if (device === undefined) throw new InvariantError("foreign-chain", `chain ${chain} is not of this run`);
     return device;
   }
-}
-
-/** @throws UnavailableError */
-async function untilPresent(requester: Connection, count: number): Promise<void> {
-  const request: AdminRequest = { v: 1, kind: "agents" };
-  const present = await poll(systemClock, { everyMs: 20, withinMs: readyMsMax }, async () => {
-    const answer = await askAdmin(requester, request);
-    if (answer.kind !== "agents") throw unexpected(answer);
-    return answer.agents.filter(({ online }) => online).length === count ? true : undefined;
-  });
-  if (present !== true) throw new UnavailableError("no-agents", "the coordinator does not see the agents");
-}
-
-function unexpected(answer: AdminAnswer): InvariantError {
-  return new InvariantError("unexpected-answer", `the coordinator answered ${JSON.stringify(answer).slice(0, 200)}`);
 }

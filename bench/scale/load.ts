@@ -1,11 +1,9 @@
 /** The coordinator's process while a thousand agents speak and a bulk passes them. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { AdminAnswer, AdminRequest } from "#protocol/admin.ts";
-import { InvariantError, UnavailableError } from "#protocol/errors.ts";
-import { poll, systemClock } from "#actor/clock.ts";
+import { UnavailableError } from "#protocol/errors.ts";
 import { type Connection, connect } from "#bus/connection.ts";
-import { askAdmin } from "#bus/farm-client.ts";
-import { type Child, startChild } from "#bench/bulk/child.ts";
+import { type Child, startChild } from "#bench/child.ts";
+import { askFor, untilOnline } from "#bench/farm-questions.ts";
 import { type AgentsPlan, agentsOpenWords } from "#bench/scale/agents-plan.ts";
 import { figuresOf } from "#bench/scale/process-figures.ts";
 import { type StartUp, startMeasured } from "#bench/scale/start-up.ts";
@@ -56,8 +54,6 @@ export interface Load {
   readonly resting?: Watched;
 }
 
-type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { readonly kind: K }>;
-
 /** @throws UnavailableError when something does not start, hangs, or the signal fires */
 export async function underLoad(plan: LoadPlan): Promise<Load> {
   const { url, progress, watchMs, restMs, profile, signal } = plan;
@@ -71,13 +67,13 @@ export async function underLoad(plan: LoadPlan): Promise<Load> {
   // Ended first, while somebody answers them.
   const crowd = await startAgents({ url, agents, buildMs: jobMs, uploadMs: jobMs });
   stack.defer(() => crowd.stop());
-  await untilPresent(connection);
+  await untilOnline(connection, agents, { everyMs: 100, withinMs: presentMsMax });
   const presentMs = performance.now() - openedAt;
   const submittedAt = performance.now();
   for (let first = 0; first < queuedAtFirst; first += requestSize) {
     const at = Date.now();
     const chains = Array.from({ length: requestSize }, (_, index) => installNumber(first + index, at));
-    await ask(connection, { v: 1, kind: "submit", chains }, "accepted");
+    await askFor(connection, { v: 1, kind: "submit", chains }, "accepted");
   }
   const answeredMs = performance.now() - submittedAt;
   await delay(jobMs + 1_000, undefined, { signal });
@@ -104,28 +100,10 @@ function startAgents(plan: AgentsPlan): Promise<Child> {
   });
 }
 
-async function ask<K extends AdminAnswer["kind"]>(
-  connection: Connection,
-  request: AdminRequest,
-  kind: K,
-): Promise<AnswerOf<K>> {
-  const answer = await askAdmin(connection, request);
-  if (answer.kind === kind) return answer as AnswerOf<K>;
-  throw new InvariantError("unexpected-answer", `the coordinator answered ${JSON.stringify(answer).slice(0, 200)}`);
-}
-
-async function untilPresent(connection: Connection): Promise<void> {
-  const present = await poll(systemClock, { everyMs: 100, withinMs: presentMsMax }, async () => {
-    const { agents: seen } = await ask(connection, { v: 1, kind: "agents" }, "agents");
-    return seen.filter(({ online }) => online).length === agents ? true : undefined;
-  });
-  if (present !== true) throw new UnavailableError("no-agents", "the coordinator does not see all agents");
-}
-
 async function watch(connection: Connection, { pid }: Child, forMs: number, signal: AbortSignal): Promise<Watched> {
-  const { agents: seen } = await ask(connection, { v: 1, kind: "agents" }, "agents");
+  const { agents: seen } = await askFor(connection, { v: 1, kind: "agents" }, "agents");
   const running = seen.reduce((sum, { busy }) => sum + busy, 0);
-  const { live } = await ask(connection, { v: 1, kind: "status" }, "status");
+  const { live } = await askFor(connection, { v: 1, kind: "status" }, "status");
   const before = await figuresOf(pid);
   const startedAt = performance.now();
   const statusMs: number[] = [];
@@ -146,7 +124,7 @@ async function watch(connection: Connection, { pid }: Child, forMs: number, sign
 
 async function isStatusAnswered(connection: Connection): Promise<boolean> {
   try {
-    await ask(connection, { v: 1, kind: "status" }, "status");
+    await askFor(connection, { v: 1, kind: "status" }, "status");
     return true;
   } catch (error) {
     if (error instanceof UnavailableError) return false;

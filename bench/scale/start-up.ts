@@ -1,5 +1,5 @@
 /** How long the coordinator's process takes from its start until it answers, and what it then uses. */
-import { type Child, startCoordinator } from "#bench/bulk/child.ts";
+import { type Child, startCoordinator } from "#bench/child.ts";
 import { figuresOf } from "#bench/scale/process-figures.ts";
 
 /** The history of the benchmark is not pruned: it is what is measured. */

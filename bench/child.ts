@@ -61,7 +61,7 @@ export function startCoordinator(
 ): Promise<Child> {
   return startChild({
     name: "coordinator",
-    entry: new URL("../../coordinator/main.ts", import.meta.url),
+    entry: new URL("../coordinator/main.ts", import.meta.url),
     readyWords: "coordinator ready",
     ...options,
     env: { ...options.env, FLASHYARD_NATS_URL: url },
