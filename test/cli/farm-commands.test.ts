@@ -1,28 +1,18 @@
 /** What steers agents and placement, and what the farm keeps, by the command line against a real server and coordinator. */
-import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { poll, systemClock } from "#actor/clock.ts";
 import { CliFarm, jsonLines } from "#test/support/cli-farm.ts";
 
 let farm: CliFarm;
-let folder: string;
 
 beforeAll(async () => {
   farm = await CliFarm.start();
   await farm.fakeEsphome();
   farm.work.flashes.resolve();
-  folder = join(farm.home.path, "files");
-  await mkdir(folder);
 });
 afterAll(() => farm[Symbol.asyncDispose]());
 
-async function write(name: string, ...more: readonly string[]): Promise<string> {
-  const file = join(folder, `${name}.yaml`);
-  const head = ["esphome:", `  name: ${name}`, "esp32:", "wifi:", "api:", "ota:", "  - platform: esphome"];
-  await writeFile(file, `${[...head, ...more].join("\n")}\n`);
-  return file;
-}
+const write = (name: string, ...more: readonly string[]) => farm.configuration(name, "wifi:", ...more);
 
 const builtFor = (name: string) =>
   farm.work.given.filter(({ job, configuration }) => job === "compile" && configuration === name).length;

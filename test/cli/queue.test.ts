@@ -21,13 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => farm[Symbol.asyncDispose]());
 
-/** Writes a configuration. @param more e.g. `# build: fail` */
-async function write(name: string, ...more: readonly string[]): Promise<string> {
-  const file = join(folder, `${name}.yaml`);
-  const head = ["esphome:", `  name: ${name}`, "esp32:", "api:", "ota:", "  - platform: esphome"];
-  await writeFile(file, `${[...head, ...more].join("\n")}\n`);
-  return file;
-}
+const write = (name: string, ...more: readonly string[]) => farm.configuration(name, ...more);
 
 /** A folder to build with a command. */
 async function sourceOf(name: string): Promise<string> {

@@ -130,6 +130,16 @@ export class CliFarm implements AsyncDisposable {
     await writeFile(join(folder, "ready.json"), JSON.stringify({ v: 1, folder: "env-fake", python: "3.13.0" }));
   }
 
+  /** Writes a configuration of an ESP32 that is flashed over the air. @param more lines below, e.g. `# build: fail` */
+  async configuration(name: string, ...more: readonly string[]): Promise<string> {
+    const folder = join(this.home.path, "files");
+    await mkdir(folder, { recursive: true });
+    const file = join(folder, `${name}.yaml`);
+    const head = ["esphome:", `  name: ${name}`, "esp32:", "api:", "ota:", "  - platform: esphome"];
+    await writeFile(file, `${[...head, ...more].join("\n")}\n`);
+    return file;
+  }
+
   /** The newest chain of a reference. */
   async chain(reference: string): Promise<Chain> {
     const answer = await askAdmin(this.connection, { v: 1, kind: "resolve", reference });
