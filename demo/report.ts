@@ -65,7 +65,12 @@ export interface Summary {
 
 /** Figures from the records' own instants. */
 export function summarise(chains: readonly Chain[]): Summary {
-  const builds = chains.flatMap(({ compile }) => spanOf(compile));
+  const builds = chains.flatMap(({ compile }) => {
+    // Behind its build an agent sends the images, and builds the next one meanwhile.
+    const { outcome, startedAt } = compile ?? {};
+    const isBuilt = outcome?.kind === "built" && startedAt !== undefined;
+    return isBuilt ? spanOf({ startedAt, endedAt: startedAt + outcome.buildMs }) : spanOf(compile);
+  });
   const flashes = chains.flatMap(({ upload }) => spanOf(upload));
   const all = [...builds, ...flashes];
   const instants = [...new Set(all.flatMap(({ from, to }) => [from, to]))].toSorted((a, b) => a - b);
