@@ -1,6 +1,9 @@
 import { defineConfig } from "vitest/config";
 
-/** `fast` needs a nats-server and nothing else; `e2e` needs Python and g++ as well, and takes minutes. */
+/**
+ * `fast` needs a nats-server and nothing else; `e2e` needs Python and g++ as well, and takes minutes; `cipher` builds
+ * firmware with ESPHome's libraries for encryption, which come from the registry of PlatformIO.
+ */
 export default defineConfig({
   test: {
     // Most tests wait for processes and disks more than they compute.
@@ -10,7 +13,7 @@ export default defineConfig({
         test: {
           name: "fast",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/end-to-end/**", "node_modules/**"],
+          exclude: ["test/end-to-end/**", "test/cipher/**", "node_modules/**"],
           testTimeout: 30_000,
           hookTimeout: 120_000,
         },
@@ -22,6 +25,14 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 600_000,
           fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: "cipher",
+          include: ["test/cipher/**/*.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
         },
       },
     ],

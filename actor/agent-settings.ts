@@ -35,6 +35,20 @@ export interface CompileSettings {
   readonly environmentsMax: number;
 }
 
+/** What only an upload agent is told. */
+export interface UploadSettings {
+  /** FLASHYARD_MDNS: whether devices are looked for by multicast DNS, or the networks in which they are, by this machine's addresses. */
+  readonly mdns: "on" | "off" | readonly string[];
+  /** FLASHYARD_PORTS, as it stands: ports that the owner has named. */
+  readonly ports?: string | undefined;
+  /** FLASHYARD_FLASHERS: the file of the commands that may flash here. */
+  readonly flasherFile?: string | undefined;
+  /** FLASHYARD_ESPTOOL, FLASHYARD_AVRDUDE, FLASHYARD_PYTHON: where they are. */
+  readonly esptool?: string | undefined;
+  readonly avrdude?: string | undefined;
+  readonly python?: string | undefined;
+}
+
 /** What the number of slots follows from. */
 export interface Machine {
   readonly memoryBytes: number;
@@ -47,6 +61,8 @@ const listMax = 32;
 const gigabyte = 1e9;
 /** As ESPHome calls them in a configuration: `esp32`, `host`, `bk72xx`. */
 const platform = z.string().regex(/^[a-z0-9_]{1,40}$/, "a platform has a-z, 0-9 and _ (at most 40)");
+
+const ownAddress = z.ipv4("multicast DNS is on, off, or for IPv4 addresses of this machine");
 
 export function defaultCacheFolder(env: NodeJS.ProcessEnv): string {
   return env["FLASHYARD_CACHE"] ?? join(homedir(), ".cache", "flashyard");
@@ -103,6 +119,20 @@ export function readCompileSettings(env: NodeJS.ProcessEnv): CompileSettings {
     ...(trees === undefined ? {} : { treesBytesMax: Math.round(Number(trees) * gigabyte) }),
     environmentsMax: Number(environments),
   };
+}
+
+/** @throws UsageError `bad-setting` with the variable's name and value. */
+export function readUploadSettings(env: NodeJS.ProcessEnv): UploadSettings {
+  const mdns = env["FLASHYARD_MDNS"] ?? "on";
+  const tools = {
+    ports: env["FLASHYARD_PORTS"],
+    flasherFile: env["FLASHYARD_FLASHERS"],
+    esptool: env["FLASHYARD_ESPTOOL"],
+    avrdude: env["FLASHYARD_AVRDUDE"],
+    python: env["FLASHYARD_PYTHON"],
+  };
+  if (mdns === "on" || mdns === "off") return { mdns, ...tools };
+  return { mdns: listOf("FLASHYARD_MDNS", mdns, ownAddress), ...tools };
 }
 
 /**

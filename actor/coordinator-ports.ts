@@ -10,7 +10,8 @@ import type { Chain } from "#protocol/chain.ts";
 import type { WireError } from "#protocol/errors.ts";
 import type { AgentId, ChainId, Digest } from "#protocol/ids.ts";
 import type { Dispatch, PrefetchHint, Progress, StopOrder } from "#protocol/messages.ts";
-import type { AgentRecord, BuildRecord, DurationRecord } from "#protocol/records.ts";
+import type { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
+import type { AwaitedDevice, Sightings } from "#protocol/sighting.ts";
 
 export interface LoadedChains {
   readonly chains: readonly Chain[];
@@ -80,6 +81,7 @@ export interface CoordinatorPorts {
   readonly records: ChainRecords;
   readonly history: Shelf<Chain>;
   readonly devices: Shelf<DeviceRecord>;
+  readonly notes: Shelf<DeviceNote>;
   readonly agents: Shelf<AgentRecord>;
   readonly durations: Shelf<DurationRecord>;
   readonly builds: Shelf<BuildRecord>;
@@ -102,6 +104,10 @@ export interface CoordinatorPorts {
   serveAdmin(handle: (call: Call) => void): Listening;
   /** Progress of all jobs: the chain's id and job's name as they stand in the subject. */
   listenProgress(call: (chain: string, job: string, progress: Progress) => void): Listening;
+  /** Devices that upload agents see; a hint that may be lost or be old. */
+  onSightings(handle: (sightings: Sightings) => void): Listening;
+  /** Tells all upload agents which devices jobs wait for, and that they wait for no others. Best effort: repeated each `repeatMs`. */
+  publishAwaited(devices: readonly AwaitedDevice[]): void;
   /** Statements of agents, the present ones first, until the signal fires or the watch breaks. @throws UnavailableError */
   watchPresence(signal: AbortSignal, call: (announcement: Announcement) => void): Promise<void>;
   /** Calls back whenever the server is gone, until the connection is closed. */

@@ -6,7 +6,7 @@
  * 2. A delivery of an attempt that is already in hand changes nothing.
  * 3. A result is on disk before it is reported, and stays there until the coordinator has noted it.
  * 4. `holding` is the whole truth: an attempt is in it from its delivery until its result is noted.
- * 5. A stop order ends an attempt unless its flash claim was granted; then the flash ends by itself.
+ * 5. A stop order ends an attempt unless its flash claim was granted; then the flash ends by itself, unless the order is forced.
  * 6. Whoever has not reached NATS for 60 % of the lease ends its own work, except a flash that has been claimed.
  * 7. A worker that stops says so by its slots and goes on with its statements until its last flash has ended: a flasher that
  *    falls silent is taken for lost, and its device is asked and given to others while it still writes.
@@ -100,7 +100,7 @@ export class LaneWorker implements Service {
   readonly #loops: Promise<void>[] = [];
   #idleSince: number | null;
   #lastContactAt: number;
-  #capabilities: Pick<Announcement, "compile"> = {};
+  #capabilities: Pick<Announcement, "compile" | "upload"> = {};
 
   constructor(options: LaneWorkerOptions) {
     this.#options = options;
@@ -133,8 +133,8 @@ export class LaneWorker implements Service {
     await this.stop();
   }
 
-  /** New capabilities, e.g. an environment that has been made; announced at once. */
-  setCapabilities(capabilities: Pick<Announcement, "compile">): void {
+  /** New capabilities, e.g. an environment that has been made, or a port that was plugged in; announced at once. */
+  setCapabilities(capabilities: Pick<Announcement, "compile" | "upload">): void {
     this.#capabilities = capabilities;
     this.#announce();
   }
@@ -210,7 +210,7 @@ export class LaneWorker implements Service {
 
   #stop(order: StopOrder): void {
     const held = this.#inHand.get(`${order.chain}.${order.job}.${order.attempt}`);
-    if (held !== undefined && !held.isFlashClaimed) held.abort.abort();
+    if (held !== undefined && (!held.isFlashClaimed || order.isForced === true)) held.abort.abort();
   }
 
   async #work(delivery: Delivery, held: InHand): Promise<void> {

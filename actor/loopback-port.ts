@@ -1,13 +1,25 @@
 /** Ports of this machine on 127.0.0.1. */
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { messageOf, UnavailableError, UsageError } from "#protocol/errors.ts";
+
+/**
+ * Below what systems give to outgoing connections (Linux from 32768, macOS from 49152): one of those may be held by the other end of some
+ * connection, for a minute after its end, just when a device that has restarted wants to listen again.
+ */
+const [lowest, highest] = [16_384, 32_767];
+const triesMax = 100;
 
 /**
  * A port that is free now; nobody else may take it before its user does, or that user fails and says so.
  * @throws UnavailableError when there is none
  */
 export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < triesMax; tries += 1) {
+    const port = await listenBriefly(randomInt(lowest, highest + 1)).catch(() => undefined);
+    if (port !== undefined) return port;
+  }
   return listenBriefly(0).catch((cause: unknown) => {
     throw new UnavailableError("no-port", `no port on 127.0.0.1 is free: ${messageOf(cause)}`, { cause });
   });

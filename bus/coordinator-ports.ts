@@ -4,7 +4,7 @@ import { DeviceRecord } from "#protocol/admin.ts";
 import { StoredChain } from "#protocol/chain-versions.ts";
 import { encode } from "#protocol/envelope.ts";
 import { adminSubject, askSubjects, buckets, objectStores, prefetchSubject } from "#protocol/names.ts";
-import { AgentRecord, BuildRecord, DurationRecord } from "#protocol/records.ts";
+import { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import { isConnected } from "#bus/agent-alive.ts";
 import { Bucket } from "#bus/bucket.ts";
 import { ChainStore } from "#bus/chain-store.ts";
@@ -14,6 +14,7 @@ import { publishDispatch, publishStop } from "#bus/lanes.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { watchPresence } from "#bus/presence.ts";
 import { serve } from "#bus/rpc.ts";
+import { awaitedOutlet, onSightings } from "#bus/sightings.ts";
 import { declareTopology } from "#bus/topology.ts";
 
 export function coordinatorPorts(connection: Connection): CoordinatorPorts {
@@ -21,6 +22,7 @@ export function coordinatorPorts(connection: Connection): CoordinatorPorts {
     records: new ChainStore(connection),
     history: new Bucket(connection, buckets.history, StoredChain),
     devices: new Bucket(connection, buckets.devices, DeviceRecord),
+    notes: new Bucket(connection, buckets.notes, DeviceNote),
     agents: new Bucket(connection, buckets.agents, AgentRecord),
     durations: new Bucket(connection, buckets.durations, DurationRecord),
     builds: new Bucket(connection, buckets.builds, BuildRecord),
@@ -37,6 +39,8 @@ export function coordinatorPorts(connection: Connection): CoordinatorPorts {
     serveAsks: (handle) => serve(connection, askSubjects, handle),
     serveAdmin: (handle) => serve(connection, adminSubject, handle),
     listenProgress: (call) => listenProgress(connection, call),
+    onSightings: (handle) => onSightings(connection, handle),
+    publishAwaited: awaitedOutlet(connection),
     watchPresence: (signal, call) => watchPresence(connection, signal, call),
     onDisconnect: (call) => onDisconnect(connection, call),
     onReconnect: (call) => onReconnect(connection, call),

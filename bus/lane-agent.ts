@@ -18,7 +18,8 @@ import type { Log } from "#actor/log.ts";
 import { whileUnavailable } from "#actor/patience.ts";
 import { GroupLedger } from "#actor/process-group.ts";
 import { folderSpool } from "#actor/result-spool.ts";
-import type { CompileCapabilities } from "#protocol/agent.ts";
+import type { Service } from "#actor/service.ts";
+import type { CompileCapabilities, UploadCapabilities } from "#protocol/agent.ts";
 import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { farmVersion } from "#protocol/version.ts";
@@ -30,6 +31,7 @@ import { announce } from "#bus/presence.ts";
 /** What the lane's own code gets to work with. */
 export interface AgentWorld {
   readonly settings: AgentSettings;
+  readonly boot: BootId;
   readonly connection: Connection;
   readonly ledger: GroupLedger;
   readonly clock: Clock;
@@ -41,7 +43,10 @@ export interface LaneWork {
   readonly handler: JobHandler;
   /** What the first statement says; nobody is to be sent what the agent is not allowed to build. */
   readonly compile?: CompileCapabilities;
+  readonly upload?: UploadCapabilities;
   readonly onOpen?: (worker: LaneWorker) => void;
+  /** What runs beside the lane, from before its first job until after its last; in this order. */
+  readonly services?: readonly Service[];
 }
 
 export interface LaneAgentOptions {
@@ -73,15 +78,20 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
   );
   if (connection === undefined) return;
   try {
-    const { handler, compile, onOpen } = await options.prepare({ settings, connection, ledger, clock, log });
+    const boot = BootId.parse(randomBytes(8).toString("hex"));
+    const world: AgentWorld = { settings, boot, connection, ledger, clock, log };
+    const { handler, compile, upload, onOpen, services = [] } = await options.prepare(world);
+    await using beside = new AsyncDisposableStack();
+    for (const service of services) await beside.use(service).start();
     await using worker = new LaneWorker({
       identity: {
         agent: settings.agent,
-        boot: BootId.parse(randomBytes(8).toString("hex")),
+        boot,
         lane,
         ...(settings.labels.length === 0 ? {} : { labels: [...settings.labels] }),
         slots: settings.slots,
         ...(compile === undefined ? {} : { compile }),
+        ...(upload === undefined ? {} : { upload }),
         version: farmVersion,
         host: hostname(),
         pid: process.pid,

@@ -1,7 +1,7 @@
 /** The lanes: the coordinator's publishing side, and the agent's pulling side. */
 import { AckPolicy, JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { decode, encode } from "#protocol/envelope.ts";
-import type { AgentId, Digest } from "#protocol/ids.ts";
+import type { AgentId } from "#protocol/ids.ts";
 import { type Lane, laneOf } from "#protocol/job.ts";
 import { Dispatch, PrefetchHint, StopOrder } from "#protocol/messages.ts";
 import { dispatchId, laneConsumer, laneSubject, prefetchSubject, stopSubject, streams } from "#protocol/names.ts";
@@ -89,11 +89,11 @@ export function laneSource(connection: Connection, lane: Lane, agent: AgentId, s
   };
 }
 
-/** Hands on which bundles the coordinator thinks that this agent needs next. */
-export function onPrefetch(connection: Connection, agent: AgentId, handle: (bundle: Digest) => void): Listening {
+/** Hands on what the coordinator thinks that this agent needs next. */
+export function onPrefetch(connection: Connection, agent: AgentId, handle: (hint: PrefetchHint) => void): Listening {
   return listen(connection, prefetchSubject(agent), (bytes) => {
     const decoded = decode(PrefetchHint, bytes);
-    if (decoded.ok) handle(decoded.value.bundle);
+    if (decoded.ok) handle(decoded.value);
   });
 }
 

@@ -1,7 +1,8 @@
 /**
  * Declares the farm's streams and buckets; doing it again changes nothing.
  *
- * What must survive is on disk: chains, history, devices, what was learned and said of agents, logs, bundles, artifacts. The lanes and the presence are in memory:
+ * What must survive is on disk: chains, history, devices, what was learned, what people said of agents and
+ * devices, logs, bundles, artifacts. The lanes and the presence are in memory:
  * they repeat what the records and the agents say anyway, and the coordinator fills them again after a server restart. So is the
  * lease, which is taken anew.
  */
@@ -67,6 +68,7 @@ export const declarations: readonly Declaration[] = [
   // What has ended meanwhile is archived in one batch, and pruned by the coordinator.
   bucket(buckets.history, { allow_atomic: true }),
   bucket(buckets.devices, { allow_atomic: true }),
+  bucket(buckets.notes, { allow_atomic: true }),
   bucket(buckets.agents, { allow_atomic: true }),
   bucket(buckets.durations, { allow_atomic: true }),
   bucket(buckets.builds, { allow_atomic: true }),

@@ -2,10 +2,16 @@
 import { Command } from "commander";
 import { farmVersion } from "#protocol/version.ts";
 import {
+  betweenOption,
   buildOnOption,
+  confirmAfterOption,
+  confirmOption,
   detachOption,
   deviceOption,
+  downgradeOption,
+  encryptionOption,
   examples,
+  flasherOption,
   jsonOption,
   numberFrom,
   onOption,
@@ -14,10 +20,13 @@ import {
   reference,
   repeated,
   type Runner,
+  serialOption,
   versionOption,
+  whenOnlineOption,
 } from "#cli/command-options.ts";
 import { exitCodeTable } from "#cli/exit-codes.ts";
 import { addFarmCommands } from "#cli/farm-commands.ts";
+import { addFlash, addRollback, addRollouts } from "#cli/rollout-commands.ts";
 import { addQueue } from "#cli/queue-commands.ts";
 
 export interface CommandLineOptions {
@@ -37,6 +46,9 @@ export function commandLine(options: CommandLineOptions): Command {
   addUp(program, options.runner);
   addWork(program, options);
   addUpload(program, options.runner);
+  addFlash(program, options.runner);
+  addRollback(program, options.runner);
+  addRollouts(program, options.runner);
   addViews(program, options.runner);
   addQueue(program, options.runner);
   addFarmCommands(program, options.runner);
@@ -58,7 +70,8 @@ ${exitCodeTable()}
 Environment: FLASHYARD_NATS_URL (server), FLASHYARD_CACHE (ESPHome environments, ~/.cache/flashyard),
 FLASHYARD_PYTHON (the Python to make them with), NO_COLOR; for \`flashyard up\` also FLASHYARD_HOME (what must survive),
 FLASHYARD_NATS_SERVER (path of a nats-server) and what is set for agents: FLASHYARD_LABELS, FLASHYARD_ESPHOME_VERSIONS,
-FLASHYARD_PLATFORMS (comma-separated), FLASHYARD_TREES_GB, FLASHYARD_ENVIRONMENTS.`;
+FLASHYARD_PLATFORMS (comma-separated), FLASHYARD_TREES_GB, FLASHYARD_ENVIRONMENTS, FLASHYARD_MDNS, FLASHYARD_PORTS,
+FLASHYARD_FLASHERS, FLASHYARD_ESPTOOL, FLASHYARD_AVRDUDE (deploy/README.md says what each means).`;
 
 const settingsHelp = `
 A configuration may say to the farm (below \`.flashyard:\`, which ESPHome passes over; a flashyard.yaml beside it is for all
@@ -66,7 +79,10 @@ of the folder):
   esphome: 2026.10                  release: 2026.10.0 exactly, 2026.10 any of it, newest of the farm
   build-on: build-1                 the compile agent; build-labels: [fast] any that carries them
   flash-on: attic-pi                the upload agent; flash-labels: [attic] any that carries them
-  medium: thread:hall               flashed one at a time through this border router`;
+  medium: thread:hall               flashed one at a time through this border router
+  port: usb-Espressif_…-if00        flashed over this port (\`flashyard ports\`), baud: 921600, flasher: picotool
+  when-online: true                 flashed when it is next seen; between: 02:00-05:00 in these hours
+  encryption: opportunistic         or require, or never: of uploads over the air`;
 
 function addWork(program: Command, { runner, buildCommand }: CommandLineOptions): void {
   program
@@ -79,6 +95,17 @@ function addWork(program: Command, { runner, buildCommand }: CommandLineOptions)
     .addOption(buildOnOption())
     .addOption(onOption())
     .addOption(deviceOption())
+    .addOption(serialOption())
+    .addOption(flasherOption())
+    .addOption(encryptionOption())
+    .addOption(whenOnlineOption())
+    .addOption(betweenOption())
+    .addOption(downgradeOption())
+    .addOption(confirmOption())
+    .addOption(confirmAfterOption())
+    .option("--canary <n>", "flash this many first, and the others when they have been confirmed", numberFrom(1, 1_000))
+    .option("--wave <n>", "flash the others this many at a time", numberFrom(1, 1_000))
+    .option("--max-failures <n>", "in waves: stop when more devices than this fail (default: 0)", numberFrom(0, 1_000))
     .addOption(priorityOption())
     .addOption(rebuildOption())
     .addOption(detachOption())
@@ -88,7 +115,9 @@ function addWork(program: Command, { runner, buildCommand }: CommandLineOptions)
       `${examples(
         "flashyard install lamp.yaml fan.yaml",
         "flashyard install --all --detach",
+        "flashyard install --all --canary 2 --wave 10 --max-failures 1",
         "flashyard install lamp.yaml --device 192.168.1.20 --on attic-upload",
+        "flashyard install meter.yaml --when-online --between 02:00-05:00",
       )}
 ${settingsHelp}`,
     )
@@ -138,6 +167,19 @@ function addUpload(program: Command, runner: Runner): void {
     .argument("<file>", "configuration file of ESPHome; it says where the device is")
     .option("--from <chain>", "flash what this chain built")
     .addOption(deviceOption())
+    .addOption(serialOption())
+    .addOption(flasherOption())
+    .addOption(encryptionOption())
+    .addOption(whenOnlineOption())
+    .addOption(betweenOption())
+    .addOption(downgradeOption())
+    .addOption(confirmOption())
+    .addOption(confirmAfterOption())
+    .option(
+      "--bootloader",
+      "flash the bootloader of the build, not the application; a device that fails at this is lost",
+    )
+    .option("--partition-table", "flash the partition table of the build, not the application; as --bootloader")
     .addOption(onOption())
     .addOption(versionOption())
     .addOption(priorityOption())

@@ -1,6 +1,7 @@
 /** What the definitions of several commands share. */
 import { InvalidArgumentError, Option } from "commander";
 import { Priority } from "#protocol/chain.ts";
+import { OtaEncryption } from "#protocol/job.ts";
 import type { ExitCode } from "#cli/exit-codes.ts";
 import { defaultEsphomeVersion, type Session } from "#cli/session.ts";
 
@@ -34,6 +35,28 @@ export const detachOption = () => new Option("--detach", "do not wait: print the
 export const onOption = () => new Option("--on <agent>", "upload agent that flashes; see `flashyard agents`");
 export const deviceOption = () =>
   new Option("--device <host[:port]>", "where the device is, when its configuration cannot say");
+export const serialOption = () =>
+  new Option("--serial <port>", "flash over this port of an upload agent; see `flashyard ports`");
+export const flasherOption = () =>
+  new Option("--flasher <name>", "with --serial: the agent's command that flashes it (docs/serial.md)");
+export const encryptionOption = () =>
+  new Option(
+    "--encryption <policy>",
+    "of the upload (default: required where the configuration has `ota: encryption:`)",
+  ).choices(OtaEncryption.options);
+export const whenOnlineOption = () =>
+  new Option("--when-online", "build now, and flash when the device is next seen, however long that takes");
+export const betweenOption = () =>
+  new Option("--between <hours>", "begin no flash outside of these hours of the day: 02:00-05:00");
+export const downgradeOption = () =>
+  new Option("--downgrade", "flash also where the device runs a newer release of ESPHome");
+export const confirmOption = () =>
+  new Option("--confirm", "wait until the device has been asked again, a minute after its flash");
+export const confirmAfterOption = () =>
+  new Option(
+    "--confirm-after <seconds>",
+    "when the device is asked again whether it still runs the build (default: 60)",
+  ).argParser(numberFrom(0, 3_600));
 export const repeated = (value: string, before: readonly string[]) => [...before, value];
 
 export function numberFrom(min: number, max: number): (text: string) => number {

@@ -8,7 +8,9 @@ import { parseDocument } from "yaml";
 import { z } from "zod";
 import { messageOf, UsageError } from "#protocol/errors.ts";
 import { AgentId, Label } from "#protocol/ids.ts";
-import { Medium } from "#protocol/job.ts";
+import { Medium, OtaEncryption } from "#protocol/job.ts";
+import { FlasherName, PortId } from "#protocol/serial.ts";
+import { parseWindow } from "#protocol/timing.ts";
 import { VersionWish } from "#cli/esphome-version.ts";
 
 /** The folder's own file; no configuration of a device. */
@@ -23,6 +25,16 @@ const medium = z
     return Medium.parse({ kind, ...(segment === undefined ? {} : { segment }) });
   });
 
+// All values are read as text.
+const truth = z.enum(["true", "false"]).transform((text) => text === "true");
+const numeric = (schema: z.ZodNumber) =>
+  z.preprocess((value) => (typeof value === "string" && /^\d+$/.test(value) ? Number(value) : value), schema);
+const window = z.string().transform((text, context) => {
+  const parsed = parseWindow(text, Intl.DateTimeFormat().resolvedOptions().timeZone);
+  if (parsed === undefined) context.addIssue("a time of the day is written as 02:00-05:00");
+  return parsed ?? z.NEVER;
+});
+
 const DeviceSettings = z.strictObject({
   /** ESPHome's release: `2026.10.0`, `2026.10` or `newest`. */
   esphome: VersionWish.optional(),
@@ -34,6 +46,16 @@ const DeviceSettings = z.strictObject({
   "flash-labels": labels.optional(),
   /** What carries the flash: `thread:hall` names the border router. */
   medium: medium.optional(),
+  /** The port over which it is flashed, as `flashyard ports` lists it. */
+  port: PortId.optional(),
+  /** The command of the upload agent that flashes it over the port; absent: esptool. */
+  flasher: FlasherName.optional(),
+  baud: numeric(z.number().int().min(9_600).max(5_000_000)).optional(),
+  /** `true`: it is flashed when it is next seen, however long that takes. */
+  "when-online": truth.optional(),
+  /** `02:00-05:00`, by the clock of the machine on which the request is made. */
+  between: window.optional(),
+  encryption: OtaEncryption.optional(),
 });
 export type DeviceSettings = z.infer<typeof DeviceSettings>;
 

@@ -1,6 +1,6 @@
 /** What has ended, also what is on its way from the live records to the history. */
 import type { AdminRequest } from "#protocol/admin.ts";
-import { type Chain, configurationsOf, isFinished, jobsOf } from "#protocol/chain.ts";
+import { type Chain, configurationsOf, isSettled, jobsOf } from "#protocol/chain.ts";
 import type { Configuration } from "#protocol/ids.ts";
 import type { Farm } from "#cli/farm.ts";
 import { liveChains } from "#cli/live-chains.ts";
@@ -17,7 +17,7 @@ export async function endedChains(farm: Farm, query: EndedQuery): Promise<readon
   // In this order: what moves in between is found twice, and never not at all.
   const live = await liveChains(farm);
   const ended = await allEnded(farm, query);
-  const moving = live.map(({ chain }) => chain).filter((chain) => isFinished(chain) && fits(chain, query));
+  const moving = live.map(({ chain }) => chain).filter((chain) => isSettled(chain) && fits(chain, query));
   const found = new Map([...moving, ...ended].map((chain) => [chain.id, chain]));
   return [...found.values()].toSorted((a, b) => endOf(b) - endOf(a)).slice(0, query.limit);
 }

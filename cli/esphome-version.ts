@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { AgentView } from "#protocol/admin.ts";
 import { UsageError } from "#protocol/errors.ts";
+import { compareReleases } from "#protocol/release.ts";
 import { defaultEsphomeVersion } from "#cli/session.ts";
 
 /** Exactly `2026.10.0`; `2026.10`: any of that release; `newest`: the newest that the farm has. */
@@ -30,20 +31,8 @@ export function versionFor(wish: string | undefined, agents: readonly AgentView[
     .filter(({ online }) => online)
     .flatMap(({ announcement }) => announcement.compile?.esphomeVersions ?? [])
     .filter((version) => wish === "newest" || version.startsWith(`${wish}.`));
-  const newest = ready.toSorted(byAge).at(-1);
+  const newest = ready.toSorted(compareReleases).at(-1);
   if (newest !== undefined) return newest;
   const isDefault = wish === "newest" || defaultEsphomeVersion.startsWith(`${wish}.`);
   return isDefault ? defaultEsphomeVersion : `${wish}.0`;
-}
-
-/** A beta comes before its release. */
-function byAge(a: string, b: string): number {
-  const [left, right] = [numbersOf(a), numbersOf(b)];
-  const differing = left.findIndex((number, index) => number !== right[index]);
-  return differing === -1 ? 0 : (left[differing] ?? 0) - (right[differing] ?? 0);
-}
-
-function numbersOf(version: string): readonly number[] {
-  const [release = "", beta] = version.split("b");
-  return [...release.split(".").map(Number), beta === undefined ? Number.POSITIVE_INFINITY : Number(beta)];
 }

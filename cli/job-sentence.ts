@@ -24,7 +24,15 @@ export const causeSentence: Readonly<Record<CancelCause, string>> = {
   "prerequisite-failed": "its build failed, nothing was flashed",
   "prerequisite-cancelled": "its build was cancelled, nothing was flashed",
   "prerequisite-unknown": "how its build ended is not known, nothing was flashed",
+  "not-askable": "nobody can ask the device which build it runs",
+  "flashed-again": "another image went to the device",
+  "rollout-aborted": "its rollout was aborted",
 };
+
+/** A question that nobody asks any more, because there was no flash: not worth a line. */
+export function isMoot({ name, outcome }: Job): boolean {
+  return name === "confirm" && outcome?.kind === "cancelled" && outcome.cause.startsWith("prerequisite");
+}
 
 /** The state with everything that the record says of it: `running on build-1`, `succeeded in 0.4 s: runs 2026.10.0 built …`. */
 export function jobSentence(job: Job): string {
@@ -33,6 +41,7 @@ export function jobSentence(job: Job): string {
   const agent = place === undefined ? "" : ` on ${place}`;
   switch (state) {
     case "held":
+      if (job.name === "confirm") return `held: the device is asked again ${job.spec.afterMs / 1000} s after its flash`;
       if (job.name !== "clean") return "held until its build has succeeded";
       return `held${agent} until ${job.spec.trees === "all" ? "all work of the farm has ended" : "no build writes to its tree"}`;
     case "queued": {
@@ -75,6 +84,7 @@ function resultOf(outcome: Outcome): string {
   if (outcome.kind === "cleaned") {
     return outcome.trees === 0 ? ": there was no build tree" : `: took ${count(outcome.trees, "build tree")} away`;
   }
+  if (outcome.kind === "confirmed") return ": it still runs this build";
   if (outcome.kind !== "flashed") return "";
   const { report, wrote, level } = outcome;
   if (report !== undefined) {

@@ -4,19 +4,18 @@ import type { AgentView, ChainRequest } from "#protocol/admin.ts";
 import type { Priority } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { describeFailure } from "#protocol/failure.ts";
-import { AgentId } from "#protocol/ids.ts";
-import type { OtaTarget } from "#protocol/job.ts";
+import type { AgentId } from "#protocol/ids.ts";
 import { objectStores } from "#protocol/names.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { makeBundle, missingConfiguration } from "#toolchain/bundle.ts";
-import { type DeviceConfiguration, readConfiguration } from "#toolchain/configuration.ts";
+import { readConfiguration } from "#toolchain/configuration.ts";
 import { type EsphomeEnvironment, EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
 import { shown } from "#cli/clean-text.ts";
 import type { ConfigurationFile } from "#cli/configuration-files.ts";
-import { type DeviceAddress, targetAt } from "#cli/device-address.ts";
 import { type DeviceSettings, settingsOf } from "#cli/device-settings.ts";
 import { versionFor, wishFrom } from "#cli/esphome-version.ts";
 import type { Farm } from "#cli/farm.ts";
+import { agentNamed, type FlashWishes, uploadHalf } from "#cli/flash-wishes.ts";
 import { type Refusal, refusal, refusalOf } from "#cli/refusal.ts";
 import { count } from "#cli/render.ts";
 import type { Session } from "#cli/session.ts";
@@ -25,8 +24,7 @@ import { newChainId } from "#cli/submit.ts";
 /** A configuration file and what is to be done with it. */
 export interface WantedRequest extends ConfigurationFile {
   readonly kind: "install" | "build";
-  readonly on?: AgentId | undefined;
-  readonly device?: DeviceAddress | undefined;
+  readonly flash?: FlashWishes | undefined;
 }
 
 /** What the user said for all files; it counts for more than what a file says (`device-settings.ts`). */
@@ -157,12 +155,12 @@ async function prepareOne(
   bundles: ObjectStore,
   { wanted, settings, wishes }: Planned,
 ): Promise<One> {
-  const { file, configuration, kind, on, device } = wanted;
+  const { file, configuration, kind, flash = {} } = wanted;
   const signal = session.interrupted;
   const read = await readConfiguration(env, file, { signal });
   if (!read.ok) return refusedBy(file, read);
-  const target = kind === "build" ? undefined : uploadTarget(read.configuration, device);
-  if (typeof target === "string") return { refusal: refusal(file, target) };
+  const half = kind === "build" ? undefined : uploadHalf(read.configuration, settings, flash);
+  if (typeof half === "string") return { refusal: refusal(file, half) };
   const bundle = await makeBundle(env, file, { signal });
   if (!bundle.ok) return refusedBy(file, bundle);
   await bundles.put(bundle.digest, bundle.bytes);
@@ -175,7 +173,7 @@ async function prepareOne(
     ...(platform === "unknown" ? {} : { platform }),
     ...(wishes.keepsDebug === true ? { keepsDebug: true } : {}),
   };
-  const upload = target === undefined ? {} : { upload: uploadRequest(target, settings, on) };
+  const upload = half === undefined ? {} : { upload: half };
   const request = { id: newChainId(session), kind, configuration, build, ...routeFrom(settings, wishes), ...upload };
   return { request: wishes.isRebuild === true ? { ...request, isRebuild: true } : request };
 }
@@ -188,49 +186,9 @@ export function routeFrom(settings: DeviceSettings, wishes: Wishes): Pick<ChainR
   return { route: on === undefined ? { labels } : { on, labels } };
 }
 
-/** The upload half of a request, by what the user and the file say. */
-export function uploadRequest(
-  target: OtaTarget,
-  settings: DeviceSettings,
-  named: AgentId | undefined,
-): NonNullable<ChainRequest["upload"]> {
-  const { medium, "flash-labels": labels } = settings;
-  const on = named ?? settings["flash-on"];
-  return {
-    target: medium === undefined ? target : { ...target, medium },
-    ...(on === undefined ? {} : { on }),
-    ...(labels === undefined ? {} : { labels }),
-  };
-}
-
 function refusedBy(file: string, stop: Parameters<typeof refusalOf>[1]): One {
   const found = refusalOf(file, stop);
   return found === undefined ? undefined : { refusal: found };
-}
-
-/** Where the device is flashed, or a sentence that says why it cannot be. */
-export function uploadTarget(
-  configuration: DeviceConfiguration,
-  device: DeviceAddress | undefined,
-): OtaTarget | string {
-  const { target, addsMacSuffix } = configuration;
-  if (target === undefined) {
-    return "it cannot be flashed over the air: add `ota:` with `- platform: esphome` to it, or use `flashyard build`";
-  }
-  if (addsMacSuffix && device === undefined) {
-    return "with `name_add_mac_suffix` the device's address cannot be told from the file: name it with --device";
-  }
-  return targetAt(target, device);
-}
-
-/** @throws UsageError `bad-agent` */
-export function agentNamed(text: string): AgentId {
-  const parsed = AgentId.safeParse(text);
-  if (parsed.success) return parsed.data;
-  throw new UsageError(
-    "bad-agent",
-    `--on ${JSON.stringify(text)}: no agent can have this name; \`flashyard agents\` lists them`,
-  );
 }
 
 async function inParallel<T, R>(items: readonly T[], atOnce: number, work: (item: T) => Promise<R>): Promise<R[]> {

@@ -11,6 +11,7 @@ import {
   type Runner,
   versionOption,
 } from "#cli/command-options.ts";
+import { addDevices } from "#cli/device-commands.ts";
 
 export function addQueue(program: Command, runner: Runner): void {
   addLogs(program, runner);
@@ -19,18 +20,26 @@ export function addQueue(program: Command, runner: Runner): void {
   addRetry(program, runner);
   addRename(program, runner);
   addRemovals(program, runner);
-  addDevice(program, runner);
+  addDevices(program, runner);
 }
 
 function addLogs(program: Command, runner: Runner): void {
   program
     .command("logs")
-    .description("Print what the tools of a job printed.")
-    .argument("<job>", reference)
+    .description("Print what the tools of a job printed, or what a device says on its serial port.")
+    .argument("[job]", reference)
     .option("-f, --follow", "go on until the job has ended; the exit code says how")
+    .option("--serial <port>", "instead of a job: what is said on this port, until Ctrl-C; see `flashyard ports`")
+    .option("--agent <name>", "with --serial: the upload agent, where several have a port of that name")
+    .option("--baud <rate>", "with --serial: the rate (default: 115200)", numberFrom(300, 999_999))
     .addOption(jsonOption())
-    .addHelpText("after", examples("flashyard logs lamp -f", "flashyard logs lamp.compile"))
-    .action((text: string, options) =>
+    .addHelpText(
+      "after",
+      `${examples("flashyard logs lamp -f", "flashyard logs lamp.compile", "flashyard logs --serial bench --baud 9600")}
+
+Reading a port makes way for a flash at once, and goes on after it. Several may read one port, at one rate.`,
+    )
+    .action((text: string | undefined, options) =>
       runner.run(async (session) => (await import("#cli/commands/logs.ts")).runLogs(session, text, options)),
     );
 }
@@ -55,6 +64,7 @@ function addCancel(program: Command, runner: Runner): void {
     .description("Cancel jobs, chains or all work, and wait until it is over. A flash that has begun goes on.")
     .argument("[job...]", `${reference}; a configuration means all that is under way for it`)
     .option("--all", "all work of the farm")
+    .option("--force", "also a flash over a serial port that has begun: its device needs another flash then")
     .option("--no-wait", "return as soon as the order is taken")
     .addOption(jsonOption())
     .addHelpText(
@@ -132,22 +142,5 @@ function addRemovals(program: Command, runner: Runner): void {
     .addHelpText("after", "\nWhere a build cannot be proven dead the reset fails, and no tree is touched.")
     .action((options) =>
       runner.run(async (session) => (await import("#cli/commands/reset.ts")).runReset(session, options)),
-    );
-}
-
-function addDevice(program: Command, runner: Runner): void {
-  const device = program.command("device").description("What a person tells the farm of a device.");
-  device
-    .command("resolve")
-    .description("Say whether a device runs the build of an upload of which nobody knew how it ended.")
-    .argument("<name>", "chain or configuration: 01kf3…, lamp or lamp.yaml")
-    .option("--running", "it runs the new build")
-    .option("--not-running", "it does not")
-    .addOption(jsonOption())
-    .addHelpText("after", examples("flashyard device resolve lamp --running"))
-    .action((name: string, options) =>
-      runner.run(async (session) =>
-        (await import("#cli/commands/device-resolve.ts")).runDeviceResolve(session, name, options),
-      ),
     );
 }

@@ -7,7 +7,7 @@ import type { Job } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { padded } from "#cli/clean-text.ts";
 import type { FollowEvents } from "#cli/follow.ts";
-import { agentOf, colourOf, failureLines, jobSentence, nameOf, progressSentence } from "#cli/job-sentence.ts";
+import { agentOf, colourOf, failureLines, isMoot, jobSentence, nameOf, progressSentence } from "#cli/job-sentence.ts";
 import { LiveScreen } from "#cli/live-screen.ts";
 import type { Terminal } from "#cli/terminal.ts";
 import { type Followed, treeLines } from "#cli/tree.ts";
@@ -42,7 +42,7 @@ function lineReporter(terminal: Terminal, nameWidth: number): Reporter {
     changed(chain, job) {
       phases.delete(`${chain.id}.${job.name}`);
       // What is held for its build is no news yet, and what is dispatched runs a moment later.
-      if ((job.state === "held" && job.name !== "clean") || job.state === "dispatched") return;
+      if ((job.state === "held" && job.name !== "clean") || job.state === "dispatched" || isMoot(job)) return;
       print(chain, job, jobSentence(job));
       for (const line of failureLines(chain.id, job)) terminal.line(line);
     },

@@ -1,5 +1,5 @@
 /** Which chains a retry is about. */
-import { type Chain, configurationsOf, isFinished, jobOf, jobsOf } from "#protocol/chain.ts";
+import { type Chain, configurationsOf, isSettled, jobOf, jobsOf } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { jobRef, type JobName } from "#protocol/ids.ts";
 import { endedChains, hasFailed } from "#cli/ended-chains.ts";
@@ -76,18 +76,19 @@ export function newestFailed(chains: readonly Chain[]): readonly Chain[] {
     }
   }
   const sorted = [...new Set(newest.values())].toSorted((a, b) => (a.configuration < b.configuration ? -1 : 1));
-  return sorted.filter((chain) => isFinished(chain) && hasFailed(chain));
+  return sorted.filter((chain) => isSettled(chain) && hasFailed(chain));
 }
 
 /** Pure. Why what is named is not run again; undefined when it is. */
 export function reasonAgainst(chain: Chain, named: JobName | undefined): string | undefined {
   const job = named === undefined ? undefined : jobOf(chain, named);
-  const jobs = job === undefined ? jobsOf(chain) : [job];
+  const jobs =
+    job === undefined ? jobsOf(chain).filter(({ name, state }) => name !== "confirm" || state !== "held") : [job];
   if (jobs.every(({ state }) => state === "succeeded")) {
     const what = job === undefined ? chain.id : jobRef(chain.id, job.name);
     return `${what} has succeeded: ${chain.clean === undefined ? "use install" : "ask for it anew"}`;
   }
-  if (!isFinished(chain)) return `${chain.id} is still under way; \`flashyard explain ${chain.id}\` says how it stands`;
+  if (!isSettled(chain)) return `${chain.id} is still under way; \`flashyard explain ${chain.id}\` says how it stands`;
   if (chain.kind !== "rename") return undefined;
   const from = chain.renamedFrom === undefined ? "OLD" : nameOf(chain.renamedFrom);
   return `${chain.id} was a rename, which ends with a swap of files: run \`flashyard rename ${from}.yaml ${chain.configuration}\` once more`;

@@ -6,13 +6,16 @@ import type { ArtifactManifest } from "#protocol/artifact.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { InvariantError } from "#protocol/errors.ts";
 import type { Configuration } from "#protocol/ids.ts";
+import { addressOfTarget, networkOf } from "#protocol/job.ts";
 import { objectStores } from "#protocol/names.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { readConfiguration } from "#toolchain/configuration.ts";
 import type { DeviceAddress } from "#cli/device-address.ts";
+import { settingsOf } from "#cli/device-settings.ts";
 import type { Farm } from "#cli/farm.ts";
+import { type FlashWishes, uploadHalf } from "#cli/flash-wishes.ts";
 import { nameOf } from "#cli/job-sentence.ts";
-import { environment, prepare, type Prepared, uploadTarget, type WantedRequest } from "#cli/preparation.ts";
+import { environment, prepare, type Prepared, type WantedRequest } from "#cli/preparation.ts";
 import { type Refusal, refusal, refusalOf } from "#cli/refusal.ts";
 import type { Retried } from "#cli/retry-choice.ts";
 import { defaultEsphomeVersion, type Session } from "#cli/session.ts";
@@ -109,9 +112,9 @@ function versionOf({ compile }: Chain): string {
 }
 
 function wantedAgain(chain: Chain, file: string, place: RetryPlace): WantedRequest {
-  const { configuration, kind, upload } = chain;
-  const device = addressAgain(chain, place);
-  return { file, configuration, kind: kind === "build" ? "build" : "install", on: upload?.spec.on, device };
+  const { configuration, kind } = chain;
+  const flash = flashAgain(chain, place);
+  return { file, configuration, kind: kind === "build" ? "build" : "install", flash };
 }
 
 /**
@@ -120,8 +123,20 @@ function wantedAgain(chain: Chain, file: string, place: RetryPlace): WantedReque
  */
 export function addressAgain({ upload }: Chain, { device }: RetryPlace): DeviceAddress | undefined {
   if (device !== undefined || upload === undefined) return device;
-  const { host, port, name } = upload.spec.target;
+  const target = networkOf(upload.spec.target);
+  if (target === undefined) return undefined;
+  const { host, port, name } = target;
   return host === `${name}.local` ? undefined : { host, port };
+}
+
+/** As it was asked for, at the port or in the network. */
+function flashAgain(chain: Chain, place: RetryPlace): FlashWishes {
+  const { target, on, timing, mayDowngrade, part } = chain.upload?.spec ?? {};
+  const isByPort = target?.kind === "serial" && place.device === undefined;
+  const where = isByPort
+    ? { port: target.port, flasher: target.tool.kind === "command" ? target.tool.flasher : undefined }
+    : { device: addressAgain(chain, place) };
+  return { ...where, on, isAwaited: timing?.isAwaited, window: timing?.window, mayDowngrade, part };
 }
 
 /** Without its build, when that is the same, has succeeded, and its image is still there. */
@@ -141,7 +156,7 @@ async function shortened(session: Session, farm: Farm, request: ChainRequest, ch
 }
 
 function at({ upload }: ChainRequest): string {
-  return upload === undefined ? "" : ` at ${upload.target.host}:${upload.target.port}`;
+  return upload === undefined ? "" : ` at ${addressOfTarget(upload.target)}`;
 }
 
 /** Whether what is flashed over the air is in the farm, and whole. */
@@ -167,14 +182,13 @@ async function uploadAgain(
   const env = await environment(session, manifest.esphome?.esphomeVersion ?? defaultEsphomeVersion);
   const read = await readConfiguration(env, file, { signal: session.interrupted });
   if (!read.ok) return refusalOf(file, read) ?? refusal(file, "interrupted");
-  const target = uploadTarget(read.configuration, addressAgain(chain, place));
-  if (typeof target === "string") return refusal(file, target);
-  const on = upload?.spec.on === undefined ? {} : { on: upload.spec.on };
+  const half = uploadHalf(read.configuration, await settingsOf(file), flashAgain(chain, place));
+  if (typeof half === "string") return refusal(file, half);
   const request = {
     id: newChainId(session),
     kind: "upload" as const,
     configuration,
-    upload: { target, manifest, ...on },
+    upload: { ...half, manifest },
   };
   session.terminal.note(`${nameOf(configuration)}: the build that ${chain.id} had is flashed again${at(request)}`);
   return request;

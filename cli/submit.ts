@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { poll } from "#actor/clock.ts";
 import type { AgentView, ChainRequest } from "#protocol/admin.ts";
-import type { Chain } from "#protocol/chain.ts";
+import { type Chain, isSettled } from "#protocol/chain.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { type AgentId, type ChainId, chainIdFrom, type Label } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
@@ -22,6 +22,8 @@ export interface SubmitOptions {
   readonly isJson: boolean;
   /** Inputs that could not be used; they have been shown, and count for the exit code. */
   readonly refused: readonly Refusal[];
+  /** Waits also for the word that devices give a minute after their flash. */
+  readonly isConfirmed?: boolean;
 }
 
 export interface Submitted {
@@ -45,7 +47,7 @@ export async function submitAndFollow(
   options: SubmitOptions,
 ): Promise<Submitted> {
   const { terminal, clock } = session;
-  const { isJson, isDetached, refused } = options;
+  const { isJson, isDetached, refused, isConfirmed = false } = options;
   const refusedCodes = refused.map(() => exitCodes.badInput);
   if (requests.length === 0) {
     const code = worstOf(refusedCodes);
@@ -56,7 +58,13 @@ export async function submitAndFollow(
   const nameWidth = Math.max(...requests.map(({ configuration }) => widthOf(shown(configuration))));
   const reporter = reporterFor(terminal, clock, { isJson, nameWidth });
   const ids = requests.map(({ id }) => id);
-  await using follower = new ChainFollower({ farm, clock, chains: ids, events: isDetached ? {} : reporter });
+  await using follower = new ChainFollower({
+    farm,
+    clock,
+    chains: ids,
+    ...(isConfirmed ? {} : { isDone: isSettled }),
+    events: isDetached ? {} : reporter,
+  });
   if (!isDetached) await follower.start();
   const accepted = await submit(session, farm, requests);
   showAccepted(session, requests, accepted, options);

@@ -3,7 +3,7 @@ import { type Chain, isFinished, jobsOf } from "#protocol/chain.ts";
 import { isTerminal, type Job, type JobName } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { fit } from "#cli/clean-text.ts";
-import { type Colour, colourOf, jobSentence, nameOf, progressSentence } from "#cli/job-sentence.ts";
+import { type Colour, colourOf, isMoot, jobSentence, nameOf, progressSentence } from "#cli/job-sentence.ts";
 import { count, duration } from "#cli/render.ts";
 
 export interface Followed {
@@ -50,7 +50,7 @@ function isActive(job: Job): boolean {
 }
 
 function blockOf({ chain, progress }: Followed, { columns, now }: TreePlace): readonly TreeLine[] {
-  const jobs = jobsOf(chain);
+  const jobs = jobsOf(chain).filter((job) => !isMoot(job));
   const lines: TreeLine[] = [{ text: fit(nameOf(chain.configuration), columns) }];
   for (const [index, job] of jobs.entries()) {
     const branch = index === jobs.length - 1 ? "└─" : "├─";

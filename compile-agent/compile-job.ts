@@ -40,7 +40,9 @@ export interface CompileServices {
  */
 export function compileHandler(services: CompileServices): JobHandler {
   return async (dispatch, attempt) => {
-    if (dispatch.job === "upload") return failed({ kind: "internal", detail: "an upload came down the compile lane" });
+    if (dispatch.job === "upload" || dispatch.job === "confirm") {
+      return failed({ kind: "internal", detail: `a ${dispatch.job} job came down the compile lane` });
+    }
     const log = services.openLog(dispatch.chain, dispatch.job);
     try {
       const result = await work(services, dispatch, attempt, (line) => log.line(line));

@@ -55,6 +55,12 @@ export async function findEsphomeArtifacts(source: string, entry: string): Promi
   };
 }
 
+/** What ESP32 builds leave besides, by PlatformIO and by ESP-IDF alone (`bootloader_bin`, `partition_table_bin` of esphome/core, 2026.10). */
+const parts = [
+  { role: "bootloader", paths: ["bootloader.bin", "bootloader/bootloader.bin"] },
+  { role: "partition-table", paths: ["partitions.bin", "partition_table/partition-table.bin"] },
+] as const;
+
 /** ESP32 and ESP8266 builds put both images beside the plain one; elsewhere the plain one is what goes over the air. */
 async function imagesBeside(firmware: string): Promise<readonly WantedImage[]> {
   const folder = dirname(firmware);
@@ -64,6 +70,13 @@ async function imagesBeside(firmware: string): Promise<readonly WantedImage[]> {
   const images: WantedImage[] = [{ role: "ota", name: basename(ota), file: ota }];
   // Made for offset 0: it has the bootloader and the partition table in front.
   if (await exists(factory)) images.push({ role: "factory", name: basename(factory), file: factory, offset: 0 });
+  for (const { role, paths } of parts) {
+    for (const file of paths.map((path) => join(folder, path))) {
+      if (!(await exists(file))) continue;
+      images.push({ role, name: basename(file), file });
+      break;
+    }
+  }
   return images;
 }
 

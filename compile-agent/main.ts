@@ -57,7 +57,9 @@ async function prepare(
   });
   const store = new ObjectStore(connection, objectStores.bundles);
   const bundles = new BundleCache(join(settings.home, "bundles"), store, clock);
-  onPrefetch(connection, settings.agent, (digest) => void bundles.prefetch(digest));
+  onPrefetch(connection, settings.agent, (hint) => {
+    if ("bundle" in hint) void bundles.prefetch(hint.bundle);
+  });
   // Also tells what the build that has just ended has left.
   const keepWithinLimit = inTurn(async () => {
     const { signal } = new AbortController();

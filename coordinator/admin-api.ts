@@ -14,7 +14,10 @@ import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { explain } from "#coordinator/core/explain.ts";
 import { agentViews, findChain, newestBuild, queueDepth } from "#coordinator/core/queries.ts";
+import { rolloutView } from "#coordinator/core/rollouts.ts";
+import { devicesAnswer, forgetDevice, holdDevice, lastGoodAnswer } from "#coordinator/device-answers.ts";
 import type { Interpreter } from "#coordinator/interpreter.ts";
+import type { Twins } from "#coordinator/sightings.ts";
 import type { Memory } from "#coordinator/memory.ts";
 
 export interface AdminPorts {
@@ -29,6 +32,7 @@ export interface AdminPorts {
   isLeading(): boolean;
   post(event: FarmEvent): boolean;
   progressOf(reference: string): Progress | undefined;
+  twins(): readonly Twins[];
   /** Whether the chain was accepted before; a request repeated within ten minutes is told. */
   isKnown(chain: ChainId): boolean;
 }
@@ -72,7 +76,8 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
     case "cancel": {
       const of = "all" in request.of ? { kind: "all" as const } : await targetNamed(ports, request.of.reference);
       if (of === undefined) return answer(notFound("reference" in request.of ? request.of.reference : ""));
-      return postOrRefuse(ports, call, (answerTo) => ({ kind: "cancel-asked", of, answerTo }));
+      const isForced = request.isForced === true;
+      return postOrRefuse(ports, call, (answerTo) => ({ kind: "cancel-asked", of, isForced, answerTo }));
     }
     case "clean": {
       const { id, configuration } = request;
@@ -111,7 +116,19 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
     case "prune-cache":
       return answer({ kind: "cache-pruned", ...(await ports.pruneCache(request.before)) });
     case "devices":
-      return answer({ kind: "devices", devices: [...(await ports.interpreter.devices.all())] });
+      return answer(devicesAnswer(farm, ports.twins()));
+    case "hold-device":
+      return answer(await holdDevice(ports.memory, request));
+    case "forget-device":
+      return answer(await forgetDevice(ports.memory, request.configuration));
+    case "last-good-build":
+      return answer(lastGoodAnswer(await newestFirst(ports), request.configuration));
+    case "rollouts":
+      return answer(await rolloutsAnswer(ports, request.id));
+    case "change-rollout": {
+      const { id, action } = request;
+      return postOrRefuse(ports, call, (answerTo) => ({ kind: "rollout-asked", id, action, answerTo }));
+    }
     case "explain": {
       const found = await find(ports, request.reference);
       if (found === undefined) return answer(notFound(request.reference));
@@ -228,8 +245,27 @@ async function newestBuildAnswer(ports: AdminPorts, reference: string): Promise<
   };
 }
 
+/** Live chains and the newest that have ended, the newest of all first. */
+async function newestFirst(ports: AdminPorts): Promise<readonly Chain[]> {
+  const chains = new Map([...(await ports.interpreter.history.newest(lookBackMax))].map((chain) => [chain.id, chain]));
+  for (const [id, chain] of ports.farm().chains) chains.set(id, chain);
+  return [...chains.values()].toSorted((a, b) => (a.id > b.id ? -1 : 1));
+}
+
+/** Rollouts that are not over, or the one that is named. */
+async function rolloutsAnswer(ports: AdminPorts, id: ChainId | undefined): Promise<AdminAnswer> {
+  const live = [...ports.farm().chains.values()];
+  const chains = id === undefined ? live : (await newestFirst(ports)).filter(({ rollout }) => rollout?.id === id);
+  const ofRollout = Map.groupBy(
+    chains.filter(({ rollout }) => rollout !== undefined).toSorted((a, b) => (a.id < b.id ? -1 : 1)),
+    ({ rollout }) => rollout?.id,
+  );
+  if (id !== undefined && ofRollout.size === 0) return notFound(id);
+  return { kind: "rollouts", rollouts: [...ofRollout.values()].flatMap((members) => rolloutView(members) ?? []) };
+}
+
 function viewOf(ports: AdminPorts, chain: Chain): ChainView {
-  const running = [chain.upload, chain.compile].find((job) => job?.state === "running");
+  const running = [chain.confirm, chain.upload, chain.compile].find((job) => job?.state === "running");
   const progress = running === undefined ? undefined : ports.progressOf(jobRef(chain.id, running.name));
   return { chain: withoutSecrets(chain), ...(progress === undefined ? {} : { progress }) };
 }
@@ -281,7 +317,7 @@ async function find(ports: AdminPorts, reference: string, isWanted: (chain: Chai
   const live = findChain([...ports.farm().chains.values()].filter(isWanted), reference);
   if (live !== undefined) return live;
   // A chain's id is found without reading the whole history, which whoever follows a chain relies on.
-  const id = ChainId.safeParse(reference.replace(/\.(compile|upload|clean)$/, ""));
+  const id = ChainId.safeParse(reference.replace(/\.(compile|upload|confirm|clean)$/, ""));
   const ended = id.success ? await ports.interpreter.history.get(id.data) : undefined;
   return (
     findChain([ended ?? []].flat().filter(isWanted), reference) ??

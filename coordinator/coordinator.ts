@@ -15,7 +15,7 @@ import { Mailbox } from "#actor/mailbox.ts";
 import { once, type Service } from "#actor/service.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { Chain } from "#protocol/chain.ts";
-import type { ChainId } from "#protocol/ids.ts";
+import { type ChainId, JobName, jobRef } from "#protocol/ids.ts";
 import { atomicRecordsMax } from "#protocol/limits.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { serveAdmin } from "#coordinator/admin-api.ts";
@@ -32,6 +32,7 @@ import { HistoryKeeper } from "#coordinator/history-keeper.ts";
 import { serveAgents } from "#coordinator/intake.ts";
 import type { Lead } from "#coordinator/held-lease.ts";
 import { Interpreter } from "#coordinator/interpreter.ts";
+import { Lookout } from "#coordinator/lookout.ts";
 import { Memory } from "#coordinator/memory.ts";
 
 /** More would only lengthen the wait of the first in the group; one batch of 500 records takes 10 ms. */
@@ -63,6 +64,7 @@ export class Coordinator implements Service {
   readonly #interpreter: Interpreter;
   readonly #memory: Memory;
   readonly #watch: AgentWatch;
+  readonly #lookout: Lookout;
   readonly #stopping = new AbortController();
   readonly #services: Listening[] = [];
   readonly #loops: Promise<void>[] = [];
@@ -86,6 +88,7 @@ export class Coordinator implements Service {
     this.#memory = new Memory(ports, clock);
     this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, (chain) => this.#archived(chain));
     this.#watch = new AgentWatch(ports, clock, log, post);
+    this.#lookout = new Lookout(ports, clock, this.#memory, post);
   }
 
   /** Resolves when requests are answered. @throws UsageError when the server is too old or has no JetStream. */
@@ -114,12 +117,14 @@ export class Coordinator implements Service {
         isLeading: () => !this.#mustRebuild && this.#options.lead.isLeading(),
         post,
         progressOf: (reference) => this.#progress.get(reference),
+        twins: () => this.#lookout.twins(),
         isKnown: (chain) => this.#farm.chains.has(chain) || this.#ended.has(chain),
       }),
       this.#ports.listenProgress((chain, job, progress) => {
         if (this.#farm.chains.has(chain as ChainId)) this.#progress.set(`${chain}.${job}`, progress);
       }),
     );
+    this.#services.push(this.#lookout.listen(() => this.#farm));
     await this.#ports.flush();
     const keeper = new HistoryKeeper(
       this.#ports,
@@ -257,6 +262,7 @@ export class Coordinator implements Service {
   async #beat(): Promise<void> {
     while (await this.#clock.pause(beatMs, this.#stopping.signal)) {
       this.#watch.check();
+      this.#lookout.check(this.#farm);
       // The history has no fence: what a replaced one has gathered may be older than what is there.
       if (this.#options.lead.isLeading()) this.#interpreter.archive();
       this.#forgetEnded();
@@ -277,8 +283,7 @@ export class Coordinator implements Service {
   #archived(record: Chain): void {
     const { id: chain } = record;
     this.#ended.set(chain, this.#clock.monotonic());
-    this.#progress.delete(`${chain}.compile`);
-    this.#progress.delete(`${chain}.upload`);
+    for (const job of JobName.options) this.#progress.delete(jobRef(chain, job));
     this.#mailbox.post({ kind: "chain-archived", chain, record });
   }
 }

@@ -9,7 +9,7 @@ import type { DeviceRecord } from "#protocol/admin.ts";
 import { type Chain, jobOf, withoutSecrets } from "#protocol/chain.ts";
 import type { ChainId, JobName } from "#protocol/ids.ts";
 import type { Dispatch } from "#protocol/messages.ts";
-import { configurationKey } from "#protocol/names.ts";
+import { networkOf, type UploadTarget } from "#protocol/job.ts";
 import type { CoordinatorPorts, Shelf } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
 import type { Answers } from "#coordinator/answers.ts";
@@ -18,11 +18,10 @@ import type { FarmEffect } from "#coordinator/core/effects.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import type { Memory } from "#coordinator/memory.ts";
 
-type EffectPorts = Pick<CoordinatorPorts, "history" | "devices" | "dispatch" | "stop" | "prefetch">;
+type EffectPorts = Pick<CoordinatorPorts, "history" | "dispatch" | "stop" | "prefetch">;
 
 export class Interpreter {
   readonly history: Shelf<Chain>;
-  readonly devices: Shelf<DeviceRecord>;
   readonly #ports: EffectPorts;
   readonly #memory: Pick<Memory, "learn">;
   readonly #answers: Answers;
@@ -45,7 +44,6 @@ export class Interpreter {
     this.#log = log;
     this.#onArchived = onArchived;
     this.history = ports.history;
-    this.devices = ports.devices;
   }
 
   /** True once after an effect could not be carried out. */
@@ -70,10 +68,11 @@ export class Interpreter {
             chain: effect.chain,
             job: effect.job,
             attempt: effect.attempt,
+            ...(effect.isForced === true ? { isForced: true } : {}),
           });
           break;
         case "prefetch":
-          this.#ports.prefetch(effect.agent, { v: 1, bundle: effect.bundle });
+          this.#ports.prefetch(effect.agent, effect.hint);
           break;
         case "archive":
           this.#gather(farm.chains.get(effect.chain));
@@ -91,7 +90,8 @@ export class Interpreter {
 
   async #dispatch(farm: Farm, effect: Extract<FarmEffect, { kind: "dispatch" }>): Promise<void> {
     const chain = farm.chains.get(effect.chain);
-    const dispatch = chain === undefined ? undefined : dispatchOf(chain, effect.job, effect.attempt);
+    const known = chain === undefined ? undefined : farm.knowledge.devices.get(chain.configuration);
+    const dispatch = chain === undefined ? undefined : dispatchOf(chain, effect.job, effect.attempt, known);
     if (dispatch === undefined) return;
     await this.#ports.dispatch(effect.agent, dispatch);
   }
@@ -113,50 +113,54 @@ export class Interpreter {
   }
 
   async #archiveAll(chains: readonly Chain[]): Promise<void> {
-    const devices = new Map<string, DeviceRecord>();
-    const formerNames: string[] = [];
-    for (const chain of chains) {
-      if (chain.renamedFrom !== undefined && chain.upload?.state === "succeeded")
-        formerNames.push(configurationKey(chain.renamedFrom));
-      const device = deviceRecordOf(chain);
-      if (device !== undefined) devices.set(configurationKey(chain.configuration), device);
-    }
-    await this.history.putAll(new Map(chains.map((chain) => [chain.id, withoutSecrets(chain)])));
-    await this.devices.putAll(devices);
-    await this.devices.removeAll(formerNames);
-    await this.#memory.learn(chains);
+    const writes = [
+      this.history.putAll(new Map(chains.map((chain) => [chain.id, withoutSecrets(chain)]))),
+      this.#memory.learn(chains),
+    ];
+    // Both have ended before anything else is archived: a late write would put an old record over a newer one.
+    await Promise.allSettled(writes);
+    await Promise.all(writes);
     for (const chain of chains) this.#onArchived(chain);
   }
 }
 
 /** The lane message of an assignment, or undefined when the record has moved on. */
-function dispatchOf(chain: Chain, name: JobName, attempt: number): Dispatch | undefined {
+function dispatchOf(
+  chain: Chain,
+  name: JobName,
+  attempt: number,
+  known: DeviceRecord | undefined,
+): Dispatch | undefined {
   const job = jobOf(chain, name);
   if (job === undefined || job.state !== "dispatched" || job.attempt !== attempt) return undefined;
   const identity = { v: 1 as const, chain: chain.id, configuration: chain.configuration, attempt };
   if (job.name === "compile") return { ...identity, job: "compile", spec: job.spec };
   if (job.name === "clean") return { ...identity, job: "clean", trees: job.spec.trees };
   const manifest = manifestOf(chain);
-  if (manifest === undefined) return undefined;
-  return { ...identity, job: "upload", mode: job.mode, target: job.spec.target, manifest };
+  if (manifest === undefined || chain.upload === undefined) return undefined;
+  const target = withMac(chain.upload.spec.target, known);
+  if (job.name === "confirm") {
+    const network = networkOf(target);
+    return network === undefined ? undefined : { ...identity, job: "confirm", target: network, manifest };
+  }
+  const { mayDowngrade, part } = job.spec;
+  return {
+    ...identity,
+    job: "upload",
+    mode: job.mode,
+    target,
+    manifest,
+    ...(mayDowngrade === undefined ? {} : { mayDowngrade }),
+    ...(part === undefined ? {} : { part }),
+  };
 }
 
-/** What the farm now knows of the chain's device; nothing for a chain that never came to its upload. */
-function deviceRecordOf(chain: Chain): DeviceRecord | undefined {
-  const upload = chain.upload;
-  if (upload === undefined || upload.startedAt === undefined || upload.endedAt === undefined) return undefined;
-  const { host, port } = upload.spec.target;
-  const common = {
-    v: 1 as const,
-    configuration: chain.configuration,
-    chain: chain.id,
-    at: upload.endedAt,
-    state: upload.state,
-    address: `${host}:${port}`,
-  };
-  if (upload.outcome?.kind !== "flashed") return common;
-  const { level, report } = upload.outcome;
-  if (report === undefined) return { ...common, level };
-  const { compilationTime: build, mac, esphomeVersion } = report;
-  return { ...common, level, build, mac, esphomeVersion };
+/**
+ * A device is known by its address (MAC) from its first upload on: another one of the same name is not flashed in its place. Where the
+ * name that it says is not the configured one, one configuration stands for several devices.
+ */
+function withMac(target: UploadTarget, known: DeviceRecord | undefined): UploadTarget {
+  if (known?.mac === undefined || known.name !== target.name || target.mac !== undefined) return target;
+  if (target.kind === "ota") return { ...target, mac: known.mac };
+  return target.network === undefined ? target : { ...target, network: { ...target.network, mac: known.mac } };
 }

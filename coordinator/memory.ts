@@ -1,10 +1,12 @@
 /**
  * Keeps what the core knows beside the records (`core/knowledge.ts`): in memory for its decisions, in buckets for the next start.
  *
- * 1. What a person has said (drained agents) is in its bucket before it counts.
+ * 1. What a person has said (drained agents, devices on hold) is in its bucket before it counts.
  * 2. What is learned is learned from chains that have ended, when they go to the history. Learning one twice does little harm.
  * 3. Builds of a configuration whose trees were taken away are forgotten before the record that says so has left the farm; and so is
  *    a build whose image was not in the store as it was built.
+ * 4. What is learned and what is forgotten take turns: a device that a person has made forgotten does not come back with a chain that
+ *    was just being learned from.
  */
 import type { Clock } from "#actor/clock.ts";
 import type { CoordinatorPorts } from "#actor/coordinator-ports.ts";
@@ -12,18 +14,21 @@ import { digestOf } from "#actor/digest.ts";
 import type { Chain } from "#protocol/chain.ts";
 import type { AgentId, Configuration } from "#protocol/ids.ts";
 import { configurationKey, presenceKey } from "#protocol/names.ts";
-import type { BuildRecord, DurationRecord } from "#protocol/records.ts";
+import type { DeviceRecord } from "#protocol/admin.ts";
+import type { BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
+import { deviceRecordOf, withBefore } from "#coordinator/core/device-records.ts";
 import { learnFrom } from "#coordinator/core/durations.ts";
 import { type Knowledge, noKnowledge } from "#coordinator/core/knowledge.ts";
 import { buildRecordOf } from "#coordinator/core/reuse.ts";
 
-type MemoryPorts = Pick<CoordinatorPorts, "agents" | "durations" | "builds">;
+type MemoryPorts = Pick<CoordinatorPorts, "agents" | "notes" | "devices" | "durations" | "builds">;
 
 export class Memory {
   readonly #ports: MemoryPorts;
   readonly #clock: Clock;
   #knowledge: Knowledge = noKnowledge;
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(ports: MemoryPorts, clock: Clock) {
     this.#ports = ports;
@@ -36,12 +41,17 @@ export class Memory {
 
   /** @throws UnavailableError */
   async load(): Promise<void> {
-    const [agents, durations, builds] = await Promise.all([
+    const [agents, notes, devices, durations, builds] = await Promise.all([
       this.#ports.agents.all(),
+      this.#ports.notes.all(),
+      this.#ports.devices.all(),
       this.#ports.durations.all(),
       this.#ports.builds.all(),
     ]);
     this.#knowledge = {
+      ...this.#knowledge,
+      notes: new Map(notes.map((note) => [note.configuration, note])),
+      devices: new Map(devices.map((record) => [record.configuration, record])),
       drained: new Set(agents.filter(({ isDrained }) => isDrained).map(({ agent }) => agent)),
       durations: new Map(durations.map((record) => [record.configuration, record])),
       builds: new Map(builds.map((record) => [record.key, record])),
@@ -58,15 +68,67 @@ export class Memory {
     this.#knowledge = { ...this.#knowledge, drained };
   }
 
+  /** Invariant 1. @throws UnavailableError */
+  async setHeld(configuration: Configuration, isHeld: boolean, reason?: string): Promise<DeviceNote> {
+    const why = reason === undefined ? {} : { reason };
+    const note: DeviceNote = { v: 1, configuration, at: this.#clock.now(), isHeld, ...why };
+    await this.#ports.notes.putAll(new Map([[configurationKey(configuration), note]]));
+    this.#knowledge = { ...this.#knowledge, notes: merged(this.#knowledge.notes, new Map([[configuration, note]])) };
+    return note;
+  }
+
+  /** The next device of this name may be another one. @returns whether one was known. @throws UnavailableError */
+  forgetDevice(configuration: Configuration): Promise<boolean> {
+    return this.#inTurn(() => this.#forgetDevice(configuration));
+  }
+
+  /** Invariant 4. */
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+
+  async #forgetDevice(configuration: Configuration): Promise<boolean> {
+    const wasKnown = this.#knowledge.devices.has(configuration);
+    await this.#ports.devices.removeAll([configurationKey(configuration)]);
+    this.#forgetDevices([configuration]);
+    return wasKnown;
+  }
+
+  #forgetDevices(configurations: readonly Configuration[]): void {
+    if (configurations.length === 0) return;
+    const devices = new Map(this.#knowledge.devices);
+    for (const configuration of configurations) devices.delete(configuration);
+    this.#knowledge = { ...this.#knowledge, devices };
+  }
+
+  /** Which agents hear which devices; as it is now, and nowhere else. */
+  setReach(reach: Knowledge["reach"]): void {
+    this.#knowledge = { ...this.#knowledge, reach };
+  }
+
   /** Invariants 2 and 3; chains in the order of their ends. @throws UnavailableError */
-  async learn(chains: readonly Chain[]): Promise<void> {
+  learn(chains: readonly Chain[]): Promise<void> {
+    return this.#inTurn(() => this.#learn(chains));
+  }
+
+  async #learn(chains: readonly Chain[]): Promise<void> {
     const durations = new Map<Configuration, DurationRecord>();
     const builds = new Map<string, BuildRecord>();
+    const devices = new Map<Configuration, DeviceRecord>();
+    const formerNames: Configuration[] = [];
     const forgotten = new Set<string>();
     for (const chain of chains) {
       const { configuration } = chain;
       const learned = learnFrom(durations.get(configuration) ?? this.#knowledge.durations.get(configuration), chain);
       if (learned !== undefined) durations.set(configuration, learned);
+      const device = deviceRecordOf(chain);
+      if (device !== undefined) {
+        const before = devices.get(configuration) ?? this.#knowledge.devices.get(configuration);
+        devices.set(configuration, withBefore(device, before));
+      }
+      if (chain.renamedFrom !== undefined && chain.upload?.state === "succeeded") formerNames.push(chain.renamedFrom);
       const build = buildRecordOf(chain);
       if (build !== undefined) {
         builds.set(build.key, build);
@@ -80,11 +142,18 @@ export class Memory {
         forgotten.add(key);
       }
     }
+    for (const name of formerNames) devices.delete(name);
     await this.#forget(forgotten);
-    await this.#ports.durations.putAll(byKey(durations, configurationKey));
-    await this.#ports.builds.putAll(byKey(builds, buildRecordKey));
+    await Promise.all([
+      this.#ports.devices.putAll(byKey(devices, configurationKey)),
+      this.#ports.durations.putAll(byKey(durations, configurationKey)),
+      this.#ports.builds.putAll(byKey(builds, buildRecordKey)),
+    ]);
+    await this.#ports.devices.removeAll(formerNames.map(configurationKey));
+    this.#forgetDevices(formerNames);
     this.#knowledge = {
       ...this.#knowledge,
+      devices: merged(this.#knowledge.devices, devices),
       durations: merged(this.#knowledge.durations, durations),
       builds: merged(this.#knowledge.builds, builds),
     };

@@ -18,6 +18,7 @@ import { isFarmError, messageOf, UnavailableError } from "#protocol/errors.ts";
 import { type Connection, connect } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { startLocalFarm } from "#cli/local-farm.ts";
+import { factoryConfiguration } from "#simulator/factory-devices.ts";
 import { askDevice } from "#upload-agent/native-api.ts";
 import { type DemoDevice, readDevices, startDevices } from "#demo/demo-devices.ts";
 import { rowOf, seconds, summarise, table } from "#demo/report.ts";
@@ -81,7 +82,7 @@ async function demo(): Promise<boolean> {
   await mkdir(home, { recursive: true, mode: 0o700 });
   await rm(configurations, { recursive: true, force: true });
   await cp(join(root, "examples/host"), configurations, { recursive: true });
-  await cp(join(root, "demo/factory.yaml"), join(home, "factory.yaml"));
+  await cp(factoryConfiguration, join(home, "factory.yaml"));
   const devices = await readDevices(configurations);
 
   await using farm = await startLocalFarm({
@@ -95,6 +96,8 @@ async function demo(): Promise<boolean> {
       { name: "flash-1", lane: "upload", slots: 2 },
     ],
     logLevel: "info",
+    // Its devices announce themselves nowhere.
+    variables: { FLASHYARD_MDNS: "off" },
     signal: stopping.signal,
     say,
   });

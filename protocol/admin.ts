@@ -4,10 +4,12 @@ import { ArtifactManifest } from "#protocol/artifact.ts";
 import { Announcement } from "#protocol/agent.ts";
 import { Chain, ChainKind, Priority } from "#protocol/chain.ts";
 import { AgentId, ChainId, Configuration, JobName, Label } from "#protocol/ids.ts";
-import { BuildSpec, OtaTarget, Route } from "#protocol/job.ts";
+import { BuildSpec, Route, UpdatePart, UploadTarget } from "#protocol/job.ts";
 import { chainsPerRequestMax } from "#protocol/limits.ts";
 import { Progress } from "#protocol/messages.ts";
-import { BuildRecord } from "#protocol/records.ts";
+import { BuildRecord, DeviceNote } from "#protocol/records.ts";
+import { RolloutAction, RolloutPart, RolloutView } from "#protocol/rollout.ts";
+import { UploadTiming } from "#protocol/timing.ts";
 
 /** A chain as it is asked for. The id comes from the asker, so that asking twice is asking once. */
 export const ChainRequest = z.object({
@@ -21,12 +23,20 @@ export const ChainRequest = z.object({
   isRebuild: z.boolean().optional(),
   upload: z
     .object({
-      target: OtaTarget,
+      target: UploadTarget,
       manifest: ArtifactManifest.optional(),
       on: AgentId.optional(),
       labels: z.array(Label).max(8).optional(),
+      timing: UploadTiming.optional(),
+      mayDowngrade: z.boolean().optional(),
+      part: UpdatePart.optional(),
+      /** The device is asked once more so long after its flash (ms). Absent: it is not. */
+      confirmAfterMs: z.number().int().min(0).max(3_600_000).optional(),
     })
     .optional(),
+  rollout: RolloutPart.optional(),
+  /** One of many that nobody named one by one: refused for a device that is on hold. */
+  isBulk: z.boolean().optional(),
   priority: Priority.optional(),
   /** Of a rename: the name before. */
   renamedFrom: Configuration.optional(),
@@ -47,6 +57,8 @@ export const AdminRequest = z.discriminatedUnion("kind", [
     v: z.literal(1),
     kind: z.literal("cancel"),
     of: z.union([z.object({ reference: Reference }), z.object({ all: z.literal(true) })]),
+    /** Also a flash over a port that has begun: its device is left without a build that starts. */
+    isForced: z.boolean().optional(),
   }),
   /** Takes the build tree of a configuration away on every agent that has one; `id` is that of the first chain. */
   z.object({ v: z.literal(1), kind: z.literal("clean"), id: ChainId, configuration: Configuration }),
@@ -85,9 +97,24 @@ export const AdminRequest = z.discriminatedUnion("kind", [
   /** Forgets builds before an instant (ms since 1970), and deletes bundles and artifacts of no use to anybody. */
   z.object({ v: z.literal(1), kind: z.literal("prune-cache"), before: z.number() }),
   z.object({ v: z.literal(1), kind: z.literal("devices") }),
+  /** No bulk flashes a device that is on hold. */
+  z.object({
+    v: z.literal(1),
+    kind: z.literal("hold-device"),
+    configuration: Configuration,
+    isHeld: z.boolean(),
+    reason: z.string().max(200).optional(),
+  }),
+  /** The configuration's device may be another one from now on: its address (MAC) is forgotten. */
+  z.object({ v: z.literal(1), kind: z.literal("forget-device"), configuration: Configuration }),
+  /** Rollouts that are not over, or the one that is named, also an old one. */
+  z.object({ v: z.literal(1), kind: z.literal("rollouts"), id: ChainId.optional() }),
+  z.object({ v: z.literal(1), kind: z.literal("change-rollout"), id: ChainId, action: RolloutAction }),
   z.object({ v: z.literal(1), kind: z.literal("explain"), reference: Reference }),
   /** The newest build of what is named that has succeeded. */
   z.object({ v: z.literal(1), kind: z.literal("newest-build"), reference: Reference }),
+  /** The newest build that the device is known to have run well, and that is not the one it was flashed with last. */
+  z.object({ v: z.literal(1), kind: z.literal("last-good-build"), configuration: Configuration }),
   z.object({ v: z.literal(1), kind: z.literal("status") }),
 ]);
 export type AdminRequest = z.infer<typeof AdminRequest>;
@@ -121,6 +148,12 @@ export const DeviceRecord = z.object({
   build: z.string().optional(),
   mac: z.string().optional(),
   esphomeVersion: z.string().optional(),
+  /** The name that it says of itself. */
+  name: z.string().optional(),
+  /** The agent that flashed it. */
+  agent: AgentId.optional(),
+  /** Its last flash over a port was cut off: it needs another one. */
+  needsFlash: z.boolean().optional(),
 });
 export type DeviceRecord = z.infer<typeof DeviceRecord>;
 
@@ -163,7 +196,16 @@ export const AdminAnswer = z.discriminatedUnion("kind", [
     objects: z.number().int(),
     bytes: z.number(),
   }),
-  z.object({ kind: z.literal("devices"), devices: z.array(DeviceRecord) }),
+  z.object({
+    kind: z.literal("devices"),
+    devices: z.array(DeviceRecord),
+    notes: z.array(DeviceNote).optional(),
+    /** Names that several devices claim, with their addresses (MAC), as the agents hear them in the network. */
+    twins: z.array(z.object({ name: z.string(), macs: z.array(z.string()) })).optional(),
+  }),
+  z.object({ kind: z.literal("device-noted"), note: DeviceNote }),
+  z.object({ kind: z.literal("device-forgotten"), configuration: Configuration, wasKnown: z.boolean() }),
+  z.object({ kind: z.literal("rollouts"), rollouts: z.array(RolloutView) }),
   z.object({ kind: z.literal("explained"), chain: ChainId, lines: z.array(z.string()) }),
   z.object({
     kind: z.literal("newest-build"),

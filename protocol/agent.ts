@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { AgentId, BootId, ChainId, Configuration, JobName, Label } from "#protocol/ids.ts";
 import { EsphomeVersion, Lane } from "#protocol/job.ts";
+import { FlasherName, SerialPortView } from "#protocol/serial.ts";
 
 /** A job as an agent holds it in its hands. */
 export const HeldJob = z.object({
@@ -43,6 +44,14 @@ export const CompileCapabilities = z.object({
 });
 export type CompileCapabilities = z.infer<typeof CompileCapabilities>;
 
+/** What an upload lane reaches and can do. */
+export const UploadCapabilities = z.object({
+  ports: z.array(SerialPortView).max(64).default([]),
+  /** Commands that its owner allows by name. */
+  flashers: z.array(FlasherName).max(32).default([]),
+});
+export type UploadCapabilities = z.infer<typeof UploadCapabilities>;
+
 /**
  * An agent's statement, published at each change and once a second as its presence. `holding` is the whole truth of what
  * this boot works on: a dispatched or running job of this agent that is missing from a later boot's statement is lost.
@@ -58,6 +67,7 @@ export const Announcement = z.object({
   idleSince: z.number().nullable(),
   holding: z.array(HeldJob).max(1024),
   compile: CompileCapabilities.optional(),
+  upload: UploadCapabilities.optional(),
   version: z.string(),
   host: z.string(),
   pid: z.number().int(),

@@ -5,11 +5,12 @@ import { Digest } from "#protocol/ids.ts";
 /** Largest image that the farm carries. ESPHome's largest flash is 32 MiB; debug ELF files are not artifacts. */
 export const imageBytesMax = 64 * 1024 * 1024;
 
-export const ImageRole = z.enum(["ota", "factory", "other", "debug"]);
+export const ImageRole = z.enum(["ota", "factory", "bootloader", "partition-table", "other", "debug"]);
 export type ImageRole = z.infer<typeof ImageRole>;
 
 export const Image = z.object({
-  /** `ota` goes over the air, `factory` to a flash offset over serial, `other` is any file that a glob matched, `debug` goes nowhere. */
+  /** `ota` goes over the air, `factory` to a flash offset over serial, `bootloader` and `partition-table` over the air where a
+   * person asks for that, `other` is any file that a glob matched, `debug` goes nowhere. */
   role: ImageRole,
   /** File name without a folder, as the build named it. */
   name: z.string().min(1).max(200),

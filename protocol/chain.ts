@@ -1,7 +1,17 @@
 /** The dependency chain: one KV record, so that a step of a prerequisite and what follows from it is one write. */
 import { z } from "zod";
 import { ChainId, Configuration, type JobName } from "#protocol/ids.ts";
-import { CleanJob, CompileJob, isTerminal, type Job, UploadJob } from "#protocol/job.ts";
+import {
+  CleanJob,
+  CompileJob,
+  ConfirmJob,
+  isTerminal,
+  type Job,
+  UploadJob,
+  type OtaTarget,
+  type UploadTarget,
+} from "#protocol/job.ts";
+import { RolloutPart } from "#protocol/rollout.ts";
 
 export const ChainKind = z.enum(["install", "build", "upload", "rename", "clean", "reset"]);
 export type ChainKind = z.infer<typeof ChainKind>;
@@ -12,7 +22,7 @@ export type Priority = z.infer<typeof Priority>;
 
 /**
  * `compile` is the head where there is one, `upload` depends on it. `install` and `rename` have both, `build` only the first,
- * `upload` only the second. `clean` and `reset` have a `clean` job and nothing else; one chain an agent, because each is over or
+ * `upload` only the second; `confirm` depends on `upload`, where the device can be asked. `clean` and `reset` have a `clean` job and nothing else; one chain an agent, because each is over or
  * lost by itself. Records of older versions are brought up to this one by `chain-versions.ts`.
  */
 export const Chain = z.object({
@@ -25,15 +35,17 @@ export const Chain = z.object({
   createdAt: z.number(),
   /** Absent: `interactive`. */
   priority: Priority.optional(),
+  rollout: RolloutPart.optional(),
   compile: CompileJob.optional(),
   upload: UploadJob.optional(),
+  confirm: ConfirmJob.optional(),
   clean: CleanJob.optional(),
 });
 export type Chain = z.infer<typeof Chain>;
 
 /** The jobs of a chain, prerequisites first. */
 export function jobsOf(chain: Chain): readonly Job[] {
-  return [chain.clean, chain.compile, chain.upload].filter((job) => job !== undefined);
+  return [chain.clean, chain.compile, chain.upload, chain.confirm].filter((job) => job !== undefined);
 }
 
 export function jobOf(chain: Chain, name: JobName): Job | undefined {
@@ -50,10 +62,24 @@ export function isFinished(chain: Chain): boolean {
   return jobsOf(chain).every((job) => isTerminal(job.state));
 }
 
+/** Nothing is left of it but the question whether its device still runs the build. */
+export function isSettled(chain: Chain): boolean {
+  return jobsOf(chain).every((job) => isTerminal(job.state) || job.name === "confirm");
+}
+
 /** A copy without secrets, for whatever is shown, logged or kept in the history. */
 export function withoutSecrets(chain: Chain): Chain {
   if (chain.upload === undefined) return chain;
-  const { password: _password, api, ...target } = chain.upload.spec.target;
-  const bare = api === undefined ? target : { ...target, api: { port: api.port } };
-  return { ...chain, upload: { ...chain.upload, spec: { ...chain.upload.spec, target: bare } } };
+  const { spec } = chain.upload;
+  return { ...chain, upload: { ...chain.upload, spec: { ...spec, target: bareTarget(spec.target) } } };
+}
+
+function bareTarget(target: UploadTarget): UploadTarget {
+  if (target.kind === "ota") return bareOtaTarget(target);
+  return target.network === undefined ? target : { ...target, network: bareOtaTarget(target.network) };
+}
+
+/** Without the password and the keys of update server and API. */
+function bareOtaTarget({ password: _password, encryptionKey: _key, api, ...target }: OtaTarget): OtaTarget {
+  return api === undefined ? target : { ...target, api: { port: api.port } };
 }

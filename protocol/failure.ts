@@ -65,6 +65,27 @@ export const Failure = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("not-running"), address: z.string(), wanted: z.string(), found: z.string() }),
   /** The device acknowledged or may have taken the image, and then nobody could ask it. */
   z.object({ kind: z.literal("not-verified"), address: z.string(), detail: z.string(), effect: Effect }),
+  /** The device took the image, and later went back to the build before. */
+  z.object({ kind: z.literal("rolled-back"), address: z.string(), wanted: z.string(), found: z.string() }),
+  /** The image is older than what the device runs, and nobody asked for that. */
+  z.object({ kind: z.literal("downgrade-refused"), address: z.string(), wanted: z.string(), found: z.string() }),
+  /** The port is not there: nothing is plugged in. */
+  z.object({ kind: z.literal("port-missing"), port: z.string(), detail: z.string() }),
+  /** Another program has the port. */
+  z.object({ kind: z.literal("port-busy"), port: z.string(), detail: z.string() }),
+  /** The chip at the port, or the chip that the image is for, is another one; found out before anything was written. */
+  z.object({ kind: z.literal("chip-mismatch"), port: z.string(), wanted: z.string(), found: z.string() }),
+  /** The program that writes over the port failed; `phase` says where, `effect` what that means for the device. */
+  z.object({
+    kind: z.literal("flasher-failed"),
+    tool: z.string(),
+    port: z.string(),
+    phase: z.string(),
+    /** Absent for a program that did not end by itself. */
+    exitCode: z.number().optional(),
+    effect: Effect,
+    tail: Tail,
+  }),
   /** What runs must be dead before trees are taken away, and nobody proved it in time. */
   z.object({ kind: z.literal("death-unproven"), job: z.string(), agent: z.string(), waitedMs: z.number() }),
   /** A clean could not take a tree away; `isOut`: no build will find it any more, only its files are still there. */
@@ -102,6 +123,9 @@ export function retryOf(failure: Failure): RetryClass {
     case "not-running":
     case "not-verified":
     case "image-unsuitable":
+    case "rolled-back":
+    case "downgrade-refused":
+    case "chip-mismatch":
     case "death-unproven":
     case "internal":
       return "never";
@@ -115,7 +139,10 @@ export function retryOf(failure: Failure): RetryClass {
     case "agent-lost":
       return failure.effect === "none" ? "elsewhere" : "never";
     case "device-unreachable":
+    case "port-missing":
+    case "port-busy":
       return "later";
+    case "flasher-failed":
     case "upload-interrupted":
       return failure.effect === "none" ? "later" : "never";
   }
@@ -136,8 +163,10 @@ const retryOfStage: ReadonlyMap<string, RetryClass> = new Map<Stage, RetryClass>
 
 /** What the failed job may have done to the device; `none` for everything that happens before the first byte. */
 export function effectOf(failure: Failure): Effect {
-  return "effect" in failure ? failure.effect : failure.kind === "not-running" ? "committed" : "none";
+  return "effect" in failure ? failure.effect : isBuildOfDevice(failure) ? "committed" : "none";
 }
+
+const isBuildOfDevice = ({ kind }: Failure): boolean => kind === "not-running" || kind === "rolled-back";
 
 const effectSentence: Readonly<Record<Effect, string>> = {
   none: "the device was not touched",
@@ -177,17 +206,31 @@ export function describeFailure(failure: Failure): string {
     case "upload-interrupted":
       return `the connection to ${failure.address} broke while ${failure.phase} (${failure.sentBytes} of ${failure.totalBytes} bytes sent): ${failure.detail}; ${effectSentence[failure.effect]}`;
     case "auth-rejected":
-      return `the device at ${failure.address} refused the OTA password: ${failure.detail}; the device was not touched`;
+      return `the device at ${failure.address} refused this uploader: ${failure.detail}; the device was not touched`;
     case "device-refused":
       return `the device at ${failure.address} answered 0x${failure.code.toString(16).toUpperCase()} while ${failure.phase}: ${failure.meaning}; ${effectSentence[failure.effect]}`;
     case "protocol":
       return `the device at ${failure.address} does not follow the OTA protocol while ${failure.phase}: ${failure.detail}; ${effectSentence[failure.effect]}`;
     case "encryption-required":
-      return `the device at ${failure.address} wants an encrypted upload: ${failure.detail}; the device was not touched`;
+      return `the upload to ${failure.address} must be encrypted: ${failure.detail}; the device was not touched`;
     case "wrong-device":
-      return `another device answers at ${failure.address}: wanted ${failure.wanted}, found ${failure.found}; nothing was flashed`;
+      return `another device answers at ${failure.address}: wanted ${failure.wanted}, found ${failure.found}; nothing was flashed (where the hardware was replaced: \`flashyard device forget\`)`;
     case "not-running":
       return `the device at ${failure.address} reports build ${failure.found}, not ${failure.wanted}`;
+    case "rolled-back":
+      return `the device at ${failure.address} took build ${failure.wanted} and went back to ${failure.found}`;
+    case "downgrade-refused":
+      return `the device at ${failure.address} runs ${failure.found}, which is newer than ${failure.wanted}; nothing was flashed`;
+    case "port-missing":
+      return `there is no port ${failure.port}: ${failure.detail}; the device was not touched`;
+    case "port-busy":
+      return `another program has the port ${failure.port}: ${failure.detail}; the device was not touched`;
+    case "chip-mismatch":
+      return `the chip at ${failure.port} is ${failure.found}, not ${failure.wanted}; nothing was written`;
+    case "flasher-failed": {
+      const how = failure.exitCode === undefined ? "was ended" : `failed (exit code ${failure.exitCode})`;
+      return `${failure.tool} ${how} at ${failure.port} while ${failure.phase}; ${effectSentence[failure.effect]}`;
+    }
     case "not-verified":
       return `the device at ${failure.address} could not be asked which build it runs: ${failure.detail}; ${effectSentence[failure.effect]}`;
     case "tree-stuck":

@@ -9,7 +9,7 @@ export const ChainId = z
 export type ChainId = z.infer<typeof ChainId>;
 
 /** Name of a job inside its chain; the lane it runs on says what it does. */
-export const JobName = z.enum(["compile", "upload", "clean"]);
+export const JobName = z.enum(["compile", "upload", "confirm", "clean"]);
 export type JobName = z.infer<typeof JobName>;
 
 /** A machine's name in the farm. Safe as one NATS subject token and as a file name. */

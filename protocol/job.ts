@@ -2,7 +2,8 @@
  * The words of the farm, and the life of a job.
  *
  * - **device**: a microcontroller; **configuration**: its YAML file, the key of a device.
- * - **job**: one piece of work on one lane: `compile`, `upload`, or `clean`, which takes build trees away. **chain**: jobs with prerequisites, kept as one record; a job whose
+ * - **job**: one piece of work on one lane: `compile`, `upload`, `confirm`, which asks the device again a minute after its flash, or
+ *   `clean`, which takes build trees away. **chain**: jobs with prerequisites, kept as one record; a job whose
  *   **prerequisite** has not succeeded is **held**, the job that waits for it is its **dependent**.
  * - **lane**: `compile` or `upload`; **slot**: one unit of a lane on one agent; **agent**: a process that works lanes.
  * - **announcement**: an agent's statement of its slots and since when they are idle.
@@ -15,6 +16,8 @@
 import { z } from "zod";
 import { ArtifactManifest } from "#protocol/artifact.ts";
 import { Failure } from "#protocol/failure.ts";
+import { PortId, SerialTool } from "#protocol/serial.ts";
+import { UploadTiming } from "#protocol/timing.ts";
 import { AgentId, BootId, ChainId, Digest, JobName, Label } from "#protocol/ids.ts";
 
 export const Lane = z.enum(["compile", "upload"]);
@@ -103,7 +106,7 @@ export type ApiTarget = z.infer<typeof ApiTarget>;
  */
 export const Medium = z.object({
   kind: z.enum(["wifi", "ethernet", "thread", "serial"]),
-  segment: z.string().min(1).max(40).optional(),
+  segment: z.string().min(1).max(120).optional(),
 });
 export type Medium = z.infer<typeof Medium>;
 
@@ -117,15 +120,26 @@ export function isScarce({ kind }: Medium): boolean {
   return kind === "thread" || kind === "serial";
 }
 
-/** Where and how a device is flashed over the air. `password` is a secret: never logged, never shown. */
+/**
+ * Whether an upload over the air is encrypted. `require`: nothing of the image, and no password, goes to a device that does not
+ * offer it; `opportunistic`: where the device offers it, and in plaintext otherwise, which the job's log says; `never`.
+ */
+export const OtaEncryption = z.enum(["require", "opportunistic", "never"]);
+export type OtaEncryption = z.infer<typeof OtaEncryption>;
+
+/** Where and how a device is flashed over the air. `password` and the keys are secrets: never logged, never shown. */
 export const OtaTarget = z.object({
   kind: z.literal("ota"),
   /** Host name or address, without port. */
   host: z.string().min(1).max(255),
   port: z.number().int().min(1).max(65535),
   password: z.string().max(256).optional(),
-  /** The configuration demands `ota: encryption:`; never fall back to plaintext. */
+  /** Absent in older records, where `encrypted` alone decides. */
+  encryption: OtaEncryption.optional(),
+  /** True where encryption is required: what an older upload agent goes by, and refuses. */
   encrypted: z.boolean().default(false),
+  /** `ota: encryption: key:`, 32 bytes in base64; where it is absent, that of the API is taken. */
+  encryptionKey: z.string().max(64).optional(),
   api: ApiTarget.optional(),
   /** `esphome: name:`; the device must report this name. */
   name: z.string().min(1).max(120),
@@ -140,6 +154,50 @@ export const OtaTarget = z.object({
 });
 export type OtaTarget = z.infer<typeof OtaTarget>;
 
+/** How an upload to this target is encrypted, and with which key. */
+export function encryptionOf(target: OtaTarget): { readonly policy: OtaEncryption; readonly key: string | undefined } {
+  const policy = target.encryption ?? (target.encrypted ? "require" : "never");
+  return { policy, key: target.encryptionKey ?? target.api?.encryptionKey };
+}
+
+/** The target with another policy, as a person asks for it. */
+export function withEncryption(target: OtaTarget, encryption: OtaEncryption): OtaTarget {
+  return { ...target, encryption, encrypted: encryption === "require" };
+}
+
+/** Where and how a device is flashed over a port. */
+export const SerialTarget = z.object({
+  kind: z.literal("serial"),
+  port: PortId,
+  tool: SerialTool,
+  /** `esphome: name:`, or what the owner calls it. */
+  name: z.string().min(1).max(120),
+  /** The chip's own address, `AA:BB:CC:DD:EE:FF`; it must be this one when it is given. */
+  mac: z.string().optional(),
+  /** Where the device is asked which build it runs, once it is on the network. */
+  network: OtaTarget.optional(),
+});
+export type SerialTarget = z.infer<typeof SerialTarget>;
+
+export const UploadTarget = z.discriminatedUnion("kind", [OtaTarget, SerialTarget]);
+export type UploadTarget = z.infer<typeof UploadTarget>;
+
+/** Where people find the device of a target: `192.168.1.20:3232`, or the port's name. */
+export function addressOfTarget(target: UploadTarget): string {
+  return target.kind === "ota" ? `${target.host}:${target.port}` : target.port;
+}
+
+/** Where a device can be asked which build it runs; undefined for one that is on no network. */
+export function networkOf(target: UploadTarget): OtaTarget | undefined {
+  return target.kind === "ota" ? target : target.network;
+}
+
+/** What carries the flash of a target. */
+export function mediumOf(target: UploadTarget): Medium {
+  if (target.kind === "serial") return { kind: "serial", segment: target.port };
+  return target.medium ?? { kind: "wifi" };
+}
+
 /** What a device says of itself over the native API. */
 export const DeviceReport = z.object({
   name: z.string(),
@@ -150,7 +208,8 @@ export const DeviceReport = z.object({
 export type DeviceReport = z.infer<typeof DeviceReport>;
 
 /**
- * `committed`: the device acknowledged the image; `running`: the device itself says it runs this build; `told`: nobody could ask
+ * `committed`: the device acknowledged the image; `running`: the device itself says it runs this build (whether it still does a minute
+ * later is the word of the chain's confirm job); `told`: nobody could ask
  * the device, and a person said that it does.
  */
 export const SuccessLevel = z.enum(["committed", "running", "told"]);
@@ -165,8 +224,20 @@ export const CancelCause = z.enum([
   "prerequisite-failed",
   "prerequisite-cancelled",
   "prerequisite-unknown",
+  /** A confirmation: nobody can ask the device what it runs. */
+  "not-askable",
+  /** A confirmation: another image goes to the device. */
+  "flashed-again",
+  "rollout-aborted",
 ]);
 export type CancelCause = z.infer<typeof CancelCause>;
+
+/**
+ * A part of an ESP32's flash that goes over the air besides the application. Only where a person names it: a device that fails
+ * while it writes one of these does not start again.
+ */
+export const UpdatePart = z.enum(["bootloader", "partition-table"]);
+export type UpdatePart = z.infer<typeof UpdatePart>;
 
 /** How a build and a flash succeed, in an agent's report as in the record; `buildMs` and `flashMs` are wall time. */
 const Built = z.object({
@@ -187,6 +258,8 @@ const Flashed = z.object({
   flashMs: z.number(),
   report: DeviceReport.optional(),
 });
+/** The device still ran the build some time after its flash. */
+const Confirmed = z.object({ kind: z.literal("confirmed"), report: DeviceReport.optional() });
 const Failed = z.object({ kind: z.literal("failed"), failure: Failure });
 /** Build trees that were there and are gone. */
 const Cleaned = z.object({ kind: z.literal("cleaned"), trees: z.number().int().nonnegative() });
@@ -195,6 +268,7 @@ const Cleaned = z.object({ kind: z.literal("cleaned"), trees: z.number().int().n
 export const JobResult = z.discriminatedUnion("kind", [
   Built,
   Flashed,
+  Confirmed,
   Cleaned,
   Failed,
   z.object({ kind: z.literal("stopped") }),
@@ -205,6 +279,7 @@ export type JobResult = z.infer<typeof JobResult>;
 export const Outcome = z.discriminatedUnion("kind", [
   Built,
   Flashed,
+  Confirmed,
   Cleaned,
   Failed,
   z.object({ kind: z.literal("cancelled"), cause: CancelCause }),
@@ -249,13 +324,18 @@ export const UploadJob = z.object({
   lane: z.literal("upload"),
   name: z.literal("upload"),
   spec: z.object({
-    target: OtaTarget,
+    target: UploadTarget,
     /** Given when the chain has no compile job; otherwise the compile job's outcome is flashed. */
     manifest: ArtifactManifest.optional(),
     /** The agent that must do it, where the user named one. */
     on: AgentId.optional(),
     /** Labels that its agent must carry. */
     labels: z.array(Label).max(8).optional(),
+    timing: UploadTiming.optional(),
+    /** A person asked for this build, also where the device runs a newer release of ESPHome. */
+    mayDowngrade: z.boolean().optional(),
+    /** Absent: the application. */
+    part: UpdatePart.optional(),
   }),
   /** The committed flash claim; at most one in the life of the job. */
   flashClaim: z.object({ attempt: z.number().int(), at: z.number() }).optional(),
@@ -264,6 +344,19 @@ export const UploadJob = z.object({
   ...JobCommon,
 });
 export type UploadJob = z.infer<typeof UploadJob>;
+
+/**
+ * Asks a device that has been flashed once more which build it runs: an ESP32 goes back to the build before when the new one does
+ * not live for a minute. Held until then.
+ */
+export const ConfirmJob = z.object({
+  lane: z.literal("upload"),
+  name: z.literal("confirm"),
+  /** From the end of the upload. */
+  spec: z.object({ afterMs: z.number().int().nonnegative() }),
+  ...JobCommon,
+});
+export type ConfirmJob = z.infer<typeof ConfirmJob>;
 
 /** Takes build trees away on one agent: that of the chain's configuration, or all. */
 export const CleanJob = z.object({
@@ -274,7 +367,7 @@ export const CleanJob = z.object({
 });
 export type CleanJob = z.infer<typeof CleanJob>;
 
-export const Job = z.discriminatedUnion("name", [CompileJob, UploadJob, CleanJob]);
+export const Job = z.discriminatedUnion("name", [CompileJob, UploadJob, ConfirmJob, CleanJob]);
 export type Job = z.infer<typeof Job>;
 
 /** Where a job may run, whatever its kind. */
@@ -282,6 +375,8 @@ export function routeOf(job: Job): Route {
   switch (job.name) {
     case "compile":
       return job.route ?? { labels: [] };
+    case "confirm":
+      return { labels: [] };
     case "upload":
     case "clean": {
       const { on } = job.spec;
@@ -292,6 +387,11 @@ export function routeOf(job: Job): Route {
 }
 
 /** The lane that works jobs of a name. */
-export const laneOf: Readonly<Record<JobName, Lane>> = { compile: "compile", upload: "upload", clean: "compile" };
+export const laneOf: Readonly<Record<JobName, Lane>> = {
+  compile: "compile",
+  upload: "upload",
+  confirm: "upload",
+  clean: "compile",
+};
 
 export { JobName };

@@ -27,6 +27,12 @@ export const killGraceMs = 2_000;
 /** How long a device has to come back after a flash and say what it runs. A Thread device needs about half of it. */
 export const verifyMsMax = 60_000;
 
+/**
+ * How long after its flash a device is asked once more. ESPHome takes a boot for good after 60 s (`safe_mode: boot_is_good_after`), and an
+ * ESP32 goes back to the build before when it restarts earlier than that.
+ */
+export const confirmAfterMs = 60_000;
+
 /** Retries of a failure that touched nothing: two more, five seconds apart, as ESPHome's own uploader does. */
 export const attemptsMax = 3;
 export const backoffMs = 5_000;

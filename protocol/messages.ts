@@ -1,8 +1,8 @@
 /** What agents and coordinator say to each other, each message versioned and decoded by its schema at the edge. */
 import { z } from "zod";
-import { ArtifactManifest } from "#protocol/artifact.ts";
+import { ArtifactManifest, imageBytesMax } from "#protocol/artifact.ts";
 import { BootId, ChainId, Configuration, Digest, JobName } from "#protocol/ids.ts";
-import { BuildSpec, JobResult, OtaTarget } from "#protocol/job.ts";
+import { BuildSpec, JobResult, OtaTarget, UpdatePart, UploadTarget } from "#protocol/job.ts";
 
 const JobIdentity = { chain: ChainId, attempt: z.number().int().positive(), configuration: Configuration } as const;
 
@@ -21,10 +21,22 @@ export const UploadDispatch = z.object({
   job: z.literal("upload"),
   ...JobIdentity,
   mode: z.enum(["flash", "probe"]),
+  target: UploadTarget,
+  manifest: ArtifactManifest,
+  mayDowngrade: z.boolean().optional(),
+  part: UpdatePart.optional(),
+});
+export type UploadDispatch = z.infer<typeof UploadDispatch>;
+
+/** A confirmation as its agent pulls it: the device is asked, and nothing is sent to it. */
+export const ConfirmDispatch = z.object({
+  v: z.literal(1),
+  job: z.literal("confirm"),
+  ...JobIdentity,
   target: OtaTarget,
   manifest: ArtifactManifest,
 });
-export type UploadDispatch = z.infer<typeof UploadDispatch>;
+export type ConfirmDispatch = z.infer<typeof ConfirmDispatch>;
 
 /** A clean as its agent pulls it; `all`: every tree that the agent has. */
 export const CleanDispatch = z.object({
@@ -35,7 +47,7 @@ export const CleanDispatch = z.object({
 });
 export type CleanDispatch = z.infer<typeof CleanDispatch>;
 
-export const Dispatch = z.discriminatedUnion("job", [CompileDispatch, UploadDispatch, CleanDispatch]);
+export const Dispatch = z.discriminatedUnion("job", [CompileDispatch, UploadDispatch, ConfirmDispatch, CleanDispatch]);
 export type Dispatch = z.infer<typeof Dispatch>;
 
 const AskCommon = {
@@ -62,12 +74,28 @@ export const AskAnswer = z.object({
 });
 export type AskAnswer = z.infer<typeof AskAnswer>;
 
-/** An order to end an attempt and to report it as stopped. */
-export const StopOrder = z.object({ v: z.literal(1), chain: ChainId, job: JobName, attempt: z.number().int() });
+/** An order to end an attempt and to report it as stopped; `isForced`: also in the middle of a flash over a port. */
+export const StopOrder = z.object({
+  v: z.literal(1),
+  chain: ChainId,
+  job: JobName,
+  attempt: z.number().int(),
+  isForced: z.boolean().optional(),
+});
 export type StopOrder = z.infer<typeof StopOrder>;
 
-/** A bundle that an agent is likely to need next. A hint: nobody minds when it is lost. */
-export const PrefetchHint = z.object({ v: z.literal(1), bundle: Digest });
+/** An image that an uploader may fetch ahead; `bytes` of its content. */
+export const ImageAhead = z.object({ digest: Digest, bytes: z.number().int().nonnegative().max(imageBytesMax) });
+export type ImageAhead = z.infer<typeof ImageAhead>;
+
+/**
+ * What an agent will probably need next: a bundle, or the images of an uploader, the next one first, in place of those that it has
+ * heard of before. A hint: nobody minds when it is lost.
+ */
+export const PrefetchHint = z.union([
+  z.object({ v: z.literal(1), bundle: Digest }),
+  z.object({ v: z.literal(1), images: z.array(ImageAhead).max(256) }),
+]);
 export type PrefetchHint = z.infer<typeof PrefetchHint>;
 
 export const Progress = z.object({

@@ -11,6 +11,7 @@ export const buckets = {
   chains: "fy_chains",
   history: "fy_history",
   devices: "fy_devices",
+  notes: "fy_notes",
   agents: "fy_agents",
   durations: "fy_durations",
   builds: "fy_builds",
@@ -60,9 +61,23 @@ export function stopSubject(agent: AgentId): string {
   return `fy.stop.${agent}`;
 }
 
-/** Bundles that an agent may fetch ahead. */
+/** What an agent may fetch ahead. */
 export function prefetchSubject(agent: AgentId): string {
   return `fy.prefetch.${agent}`;
+}
+
+/** Devices that an upload agent has seen, never stored. */
+export function sightingSubject(agent: AgentId): string {
+  return `fy.sighting.${agent}`;
+}
+export const sightingSubjects = "fy.sighting.*";
+
+/** Devices that jobs wait for, to all upload agents; never stored. */
+export const awaitedSubject = "fy.awaited";
+
+/** Wishes to read a port of an upload agent, never stored; the answers go to the reader's inbox. */
+export function serialSubject(agent: AgentId): string {
+  return `fy.serial.${agent}`;
 }
 
 /** Progress of a job, never stored. */
@@ -92,6 +107,15 @@ export function presenceKey(agent: AgentId): string {
 
 /** The agent of an ask subject, or undefined when the token is not an agent's name. */
 export function agentOfAsk(subject: string): AgentId | undefined {
+  return agentOf(subject);
+}
+
+/** The agent of a sighting's subject, or undefined when the token is not an agent's name. */
+export function agentOfSighting(subject: string): AgentId | undefined {
+  return agentOf(subject);
+}
+
+function agentOf(subject: string): AgentId | undefined {
   const parsed = AgentId.safeParse(subject.split(".")[2]);
   return parsed.success ? parsed.data : undefined;
 }

@@ -39,3 +39,15 @@ export type BuildRecord = z.infer<typeof BuildRecord>;
 /** What a person has said of an agent; it holds until it is taken back, whoever comes and goes. */
 export const AgentRecord = z.object({ v: z.literal(1), agent: AgentId, isDrained: z.boolean(), at: z.number() });
 export type AgentRecord = z.infer<typeof AgentRecord>;
+
+/** What a person has said of a device, and what the farm must know it by. */
+export const DeviceNote = z.object({
+  v: z.literal(1),
+  configuration: Configuration,
+  at: z.number(),
+  /** No bulk flashes it. */
+  isHeld: z.boolean(),
+  /** Why, in the person's words. */
+  reason: z.string().max(200).optional(),
+});
+export type DeviceNote = z.infer<typeof DeviceNote>;

@@ -14,6 +14,10 @@ export interface DeviceConfiguration {
   readonly esphomeName: string;
   /** ESPHome's platform, e.g. `host`, `esp32`, `rp2`; `unknown` for one that this release of ours has not met. */
   readonly platform: string;
+  /** What esptool calls the chip, e.g. `esp32c3`; absent where the platform says it all or has none. */
+  readonly chip?: string;
+  /** It has `deep_sleep:`, so that most of the time nobody answers. */
+  readonly sleeps: boolean;
   /** Absent when the configuration has no `ota: - platform: esphome`. Holds secrets. */
   readonly target?: OtaTarget;
   /** `name_add_mac_suffix`: the devices' real names and addresses cannot be told from the file. */
@@ -76,9 +80,17 @@ export function configurationFrom(printed: string, name: string): DeviceConfigur
     name,
     esphomeName,
     platform,
+    ...chipFrom(whole, platform),
+    sleeps: whole.has("deep_sleep"),
     ...(target === undefined ? {} : { target }),
     addsMacSuffix: whole.section("esphome").text("name_add_mac_suffix") === "true",
   };
+}
+
+function chipFrom(whole: Section, platform: string): { readonly chip?: string } {
+  if (platform === "esp8266") return { chip: platform };
+  const variant = platform === "esp32" ? whole.section("esp32").text("variant") : undefined;
+  return variant === undefined ? {} : { chip: variant.toLowerCase() };
 }
 
 function targetFrom(whole: Section, name: string, platform: string): OtaTarget | string | undefined {
@@ -86,6 +98,7 @@ function targetFrom(whole: Section, name: string, platform: string): OtaTarget |
   if (ota === undefined) return undefined;
   const api = whole.section("api");
   const password = ota.text("password");
+  const otaKey = ota.section("encryption").text("key");
   const encryptionKey = api.section("encryption").text("key");
   const mac = platform === "host" ? whole.section("host").text("mac_address") : undefined;
   const parsed = OtaTarget.safeParse({
@@ -94,7 +107,8 @@ function targetFrom(whole: Section, name: string, platform: string): OtaTarget |
     port: Number(ota.text("port") ?? otaPorts[platform]),
     // An empty password is none: the device then does not ask for one.
     ...(password === undefined || password === "" ? {} : { password }),
-    encrypted: ota.has("encryption"),
+    ...encryptionFrom(ota),
+    ...(otaKey === undefined ? {} : { encryptionKey: otaKey }),
     ...mediumFrom(whole),
     ...(whole.has("api")
       ? {
@@ -106,6 +120,16 @@ function targetFrom(whole: Section, name: string, platform: string): OtaTarget |
   });
   if (parsed.success) return parsed.data;
   return `the farm cannot use its ${parsed.error.issues.map((issue) => issue.path.join(" ")).join(", ")} for an upload`;
+}
+
+/**
+ * `ota: encryption:` demands it, except from a device that its owner says has yet to learn it (`allow_plaintext_upload`). A key of the
+ * API alone demands nothing: firmware from before it has one takes only plaintext.
+ */
+function encryptionFrom(ota: Section): Pick<OtaTarget, "encryption" | "encrypted"> {
+  if (!ota.has("encryption")) return { encrypted: false };
+  const isLenient = ota.section("encryption").text("allow_plaintext_upload") === "true";
+  return { encryption: isLenient ? "opportunistic" : "require", encrypted: !isLenient };
 }
 
 /** The border router of a Thread device stands in no configuration; its owner may name it (`cli/device-settings.ts`). */

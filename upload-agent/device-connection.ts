@@ -9,6 +9,7 @@
  */
 import { lookup } from "node:dns/promises";
 import { isIP, Socket } from "node:net";
+import { systemClock } from "#actor/clock.ts";
 import { InvariantError, messageOf } from "#protocol/errors.ts";
 
 /** How a connection ended, or why waiting on it did. */
@@ -17,7 +18,23 @@ export type Ending =
   | { readonly kind: "broken"; readonly detail: string }
   | { readonly kind: "silent"; readonly limitMs: number }
   | { readonly kind: "flooded"; readonly unreadBytes: number }
+  /** It sent what cannot belong to the conversation, so that nothing behind it can be read. */
+  | { readonly kind: "garbled"; readonly detail: string }
   | { readonly kind: "cut" };
+
+/** A conversation with a device, in plaintext or through a cipher. */
+export interface DeviceLine {
+  /** How the conversation ended; `undefined` while it goes on. Bytes may still be left to read. */
+  readonly ending: Ending | undefined;
+  /** The next byte that was received and not read, without taking it. */
+  readonly nextByte: number | undefined;
+  /** Exactly `count` bytes; all of them within the limit. */
+  read(count: number, withinMs: number): Promise<Uint8Array | Ending>;
+  /** Sends fields of the protocol together; a cipher keeps each apart. */
+  write(fields: readonly Uint8Array[], withinMs: number): Promise<Ending | undefined>;
+  /** Sends last bytes and ends in order. */
+  finish(bytes: Uint8Array): Promise<void>;
+}
 
 export interface NotConnected {
   readonly kind: "not-connected";
@@ -39,11 +56,29 @@ class PatientSocket extends Socket {
   }
 }
 
-/** The host's addresses in the order of the system's resolver, without repetitions. */
-export async function resolveHost(
-  host: string,
-  options: { readonly withinMs: number; readonly signal: AbortSignal },
-): Promise<readonly string[] | NotConnected> {
+/** A system that knows `.local` names answers in milliseconds, for a device that is there. */
+const localNamesAfterMs = 500;
+
+interface Waiting {
+  readonly withinMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** Finds the addresses of a `.local` name without the system. */
+export type LocalNames = (host: string, options: Waiting) => Promise<readonly string[] | NotConnected>;
+
+let localNames: LocalNames | undefined;
+
+/**
+ * How `.local` names are found where the system's resolver does not know them (a container, a Debian without nss-mdns). For the whole
+ * process, as the system's own resolver is; set by its entry, and taken back with `undefined`.
+ */
+export function resolveLocalNamesBy(names: LocalNames | undefined): void {
+  localNames = names;
+}
+
+/** The host's addresses in the order of the resolver, without repetitions. */
+export async function resolveHost(host: string, options: Waiting): Promise<readonly string[] | NotConnected> {
   if (options.signal.aborted) return { kind: "not-connected", detail: "cancelled" };
   if (isIP(host) !== 0) return [host];
   const givenUp = Promise.withResolvers<NotConnected>();
@@ -54,15 +89,39 @@ export async function resolveHost(
   );
   const onAbort = () => giveUp("cancelled");
   options.signal.addEventListener("abort", onAbort, { once: true });
-  const found = lookup(host, { all: true }).then(
-    (entries) => [...new Set(entries.map((entry) => entry.address))],
-    (error: unknown): NotConnected => ({ kind: "not-connected", detail: messageOf(error) }),
-  );
   try {
-    return await Promise.race([found, givenUp.promise]);
+    return await Promise.race([firstFound(host, options), givenUp.promise]);
   } finally {
     clearTimeout(timer);
     options.signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function firstFound(host: string, options: Waiting): Promise<readonly string[] | NotConnected> {
+  const found = lookUp(host);
+  if (localNames === undefined || !/\.local\.?$/i.test(host)) return found;
+  const over = new AbortController();
+  const signal = AbortSignal.any([options.signal, over.signal]);
+  try {
+    // A resolver that asks a DNS server for such a name may be silent for longer than there is time.
+    const known = await Promise.race([found, systemClock.pause(localNamesAfterMs, signal)]);
+    if (typeof known === "object" && !("kind" in known)) return known;
+    const both = [found, localNames(host, { ...options, signal })] as const;
+    const sooner = await Promise.race(both);
+    if (!("kind" in sooner)) return sooner;
+    const [bySystem, byUs] = await Promise.all(both);
+    return "kind" in byUs ? bySystem : byUs;
+  } finally {
+    over.abort();
+  }
+}
+
+async function lookUp(host: string): Promise<readonly string[] | NotConnected> {
+  try {
+    const entries = await lookup(host, { all: true });
+    return [...new Set(entries.map((entry) => entry.address))];
+  } catch (error) {
+    return { kind: "not-connected", detail: messageOf(error) };
   }
 }
 
@@ -86,7 +145,7 @@ export async function reachDevice(
   return last;
 }
 
-export class DeviceConnection implements Disposable {
+export class DeviceConnection implements DeviceLine, Disposable {
   readonly #socket: PatientSocket;
   readonly #limits: ConnectionLimits;
   #unread: Buffer = Buffer.alloc(0);
@@ -100,7 +159,7 @@ export class DeviceConnection implements Disposable {
       allowHalfOpen: true,
       onread: {
         buffer: Buffer.alloc(4096),
-        callback: (count, buffer) => this.#take(Buffer.from(buffer.subarray(0, count))),
+        callback: (count, buffer) => this.#receive(Buffer.from(buffer.subarray(0, count))),
       },
     });
     this.#socket.once("end", () => this.#end({ kind: "closed" }));
@@ -130,20 +189,34 @@ export class DeviceConnection implements Disposable {
     return { kind: "not-connected", detail: ending.kind === "broken" ? ending.detail : "cancelled" };
   }
 
-  /** How the connection ended; `undefined` while it stands. Bytes may still be left to read. */
   get ending(): Ending | undefined {
     return this.#ending;
   }
 
-  /** The next byte that was received and not read, without taking it. */
   get nextByte(): number | undefined {
     return this.#unread[0];
+  }
+
+  /** The next bytes that were received and not read, without taking them; `undefined` while fewer than `count` are there. */
+  peek(count: number): Uint8Array | undefined {
+    return this.#unread.length < count ? undefined : this.#unread.subarray(0, count);
+  }
+
+  /** Waits for the next byte without taking it. @returns `undefined` when none came. */
+  async awaitByte(withinMs: number): Promise<number | undefined> {
+    await this.#until(() => this.#unread.length > 0, withinMs);
+    return this.nextByte;
   }
 
   /** Exactly `count` bytes. What arrived before the connection ended is still given (invariant 1). */
   async read(count: number, withinMs: number): Promise<Uint8Array | Ending> {
     const inTime = await this.#until(() => this.#unread.length >= count, withinMs);
     if (this.#unread.length < count) return inTime ? this.#endingNow() : { kind: "silent", limitMs: withinMs };
+    return this.take(count);
+  }
+
+  /** As many of the received bytes, at once; for a caller that has peeked at them. */
+  take(count: number): Uint8Array {
     const bytes = this.#unread.subarray(0, count);
     this.#unread = this.#unread.subarray(count);
     return bytes;
@@ -153,10 +226,10 @@ export class DeviceConnection implements Disposable {
    * Hands bytes to the kernel and waits until it has taken them all; it may hold megabytes that the device has not seen.
    * After a failed write the device's last word, if there is any, is there as `nextByte`.
    */
-  async write(bytes: Uint8Array, withinMs: number): Promise<Ending | undefined> {
+  async write(fields: readonly Uint8Array[], withinMs: number): Promise<Ending | undefined> {
     if (this.#ending !== undefined) return this.#ending;
     const written: { done: boolean; error?: Error } = { done: false };
-    this.#socket.write(bytes, (error) => {
+    this.#socket.write(Buffer.concat(fields), (error) => {
       written.done = true;
       if (error instanceof Error) written.error = error;
       this.#wake?.();
@@ -177,7 +250,7 @@ export class DeviceConnection implements Disposable {
     else this.#socket.resetAndDestroy();
   }
 
-  /** Sends last bytes and ends in order; gives up after the time for a last word. */
+  /** Gives up after the time for a last word. */
   async finish(bytes: Uint8Array): Promise<void> {
     if (this.#ending === undefined) {
       const flushed = { done: false };
@@ -195,7 +268,7 @@ export class DeviceConnection implements Disposable {
     this.#socket.destroy();
   }
 
-  #take(bytes: Buffer): boolean {
+  #receive(bytes: Buffer): boolean {
     if (this.#ending?.kind === "flooded") return false;
     this.#unread = Buffer.concat([this.#unread, bytes]);
     if (this.#unread.length > this.#limits.unreadBytesMax) {

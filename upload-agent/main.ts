@@ -1,34 +1,95 @@
 /** Entry of an upload agent's process: environment, wiring, signals. With `--check` it only reads its settings and ends. */
-import { readAgentSettings } from "#actor/agent-settings.ts";
-import { systemClock } from "#actor/clock.ts";
-import { createLog } from "#actor/log.ts";
+import { readAgentSettings, readUploadSettings, thisMachine, type UploadSettings } from "#actor/agent-settings.ts";
+import { type Clock, systemClock } from "#actor/clock.ts";
+import { createLog, type Log } from "#actor/log.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
+import type { UploadCapabilities } from "#protocol/agent.ts";
 import { messageOf } from "#protocol/errors.ts";
 import { objectStores } from "#protocol/names.ts";
 import { JobLogWriter, publishProgress } from "#bus/job-log.ts";
 import { type AgentWorld, type LaneWork, runLaneAgent } from "#bus/lane-agent.ts";
+import { onPrefetch } from "#bus/lanes.ts";
 import { ObjectStore } from "#bus/object-store.ts";
+import { onSerialLogWish } from "#bus/serial-log.ts";
+import { onAwaited, sightingsOutlet } from "#bus/sightings.ts";
+import { resolveLocalNamesBy } from "#upload-agent/device-connection.ts";
+import { DeviceWatch } from "#upload-agent/device-watch.ts";
+import { aheadBytesOf, ImagesAhead } from "#upload-agent/images-ahead.ts";
+import { Mdns } from "#upload-agent/mdns.ts";
+import { benchOfAgent, capabilitiesOf, PortWatch } from "#upload-agent/serial/bench-of-agent.ts";
+import { SerialLogService } from "#upload-agent/serial/log-service.ts";
+import { readNamedPorts } from "#upload-agent/serial/named-ports.ts";
 import { uploadHandler } from "#upload-agent/upload-job.ts";
 
-async function prepare({ connection, clock }: AgentWorld): Promise<LaneWork> {
+async function prepare(
+  { settings, boot, connection, ledger, clock, log }: AgentWorld,
+  uploadSettings: UploadSettings,
+): Promise<LaneWork> {
+  const store = new ObjectStore(connection, objectStores.artifacts);
+  const images = new ImagesAhead(store, clock, aheadBytesOf(thisMachine().memoryBytes));
+  onPrefetch(connection, settings.agent, (hint) => {
+    if ("images" in hint) images.hint(hint.images);
+  });
+  const { cacheFolder, home } = settings;
+  const named = readNamedPorts(uploadSettings.ports);
+  const bench = await benchOfAgent({ ...uploadSettings, named, cacheFolder, home }, clock, ledger);
+  let tell: (upload: UploadCapabilities) => void = () => {};
+  const ports = new PortWatch(bench, (upload) => tell(upload));
   const handler = uploadHandler({
-    artifacts: new ObjectStore(connection, objectStores.artifacts),
+    artifacts: images,
     clock,
+    serial: bench,
     openLog: (chain, job) => new JobLogWriter(connection, chain, job),
     say: (chain, job, progress) => publishProgress(connection, chain, job, progress),
   });
-  return { handler };
+  const mdns = multicastOf(uploadSettings, clock, log);
+  const publish = sightingsOutlet(connection);
+  const watch = new DeviceWatch({
+    ...(mdns === undefined ? {} : { mdns }),
+    onAwaited: (handle) => onAwaited(connection, handle),
+    publish: (seen) => publish({ v: 1, agent: settings.agent, boot, seen: [...seen] }),
+    clock,
+  });
+  const serialLogs = new SerialLogService({
+    ports: bench.ports,
+    owners: bench.owners,
+    clock,
+    onWish: (handle) => onSerialLogWish(connection, settings.agent, handle),
+  });
+  return {
+    handler,
+    upload: capabilitiesOf(bench, await bench.ports.list()),
+    onOpen: (worker) => (tell = (upload) => worker.setCapabilities({ upload })),
+    services: [...(mdns === undefined ? [] : [mdns]), watch, ports, serialLogs],
+  };
+}
+
+/** The process's multicast DNS; it also finds the `.local` names of devices that are flashed. */
+function multicastOf({ mdns }: UploadSettings, clock: Clock, log: Log): Mdns | undefined {
+  if (mdns === "off") return undefined;
+  const started = new Mdns({ clock, log, ...(mdns === "on" ? {} : { networks: () => mdns }) });
+  resolveLocalNamesBy((host, options) => started.resolve(host, options));
+  return started;
 }
 
 const stopping = new AbortController();
 try {
   const settings = readAgentSettings(process.env, "upload");
+  const uploadSettings = readUploadSettings(process.env);
   const log = createLog({ role: "upload-agent", agent: settings.agent, lane: "upload" }, settings.logLevel);
   onShutdown(async () => stopping.abort());
   if (process.env.FLASHYARD_SUPERVISED === "1") onOrphaned(() => stopping.abort());
   const isCheck = process.argv.includes("--check");
-  if (!isCheck)
-    await runLaneAgent({ settings, lane: "upload", clock: systemClock, log, signal: stopping.signal, prepare });
+  if (!isCheck) {
+    await runLaneAgent({
+      settings,
+      lane: "upload",
+      clock: systemClock,
+      log,
+      signal: stopping.signal,
+      prepare: (world) => prepare(world, uploadSettings),
+    });
+  }
 } catch (error) {
   process.stderr.write(`upload-agent: ${messageOf(error)}\n`);
   process.exitCode = 1;

@@ -67,6 +67,8 @@ export function ended(standing: Standing, ending: Ending, lastWord: number | und
       return interrupted(standing, ending.detail);
     case "flooded":
       return strange(standing, `it sent ${ending.unreadBytes} bytes that nobody asked for`);
+    case "garbled":
+      return strange(standing, ending.detail);
     case "silent": {
       const effect = effectNow(standing);
       // Nothing happened to the device, so this may be tried again like any other fault of the network.

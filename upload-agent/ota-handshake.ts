@@ -11,6 +11,7 @@ import {
   compressionOf,
   deviceFlag,
   magic,
+  noisePrologue,
   nonceLength,
   passwordProof,
 } from "#upload-agent/ota-protocol.ts";
@@ -21,11 +22,15 @@ export interface Terms {
   /** The device wants the kind of update before the size. */
   readonly extended: boolean;
   readonly compression: Compression;
+  /** It lets its bootloader and partition table be replaced. */
+  readonly opensPartitions: boolean;
+  /** Present when the device offers a cipher; it waits for its handshake now, where the client can do one. */
+  readonly prologue?: Uint8Array;
 }
 
 /** Greets the device and learns what it can do. Failures as of `flashOverTheAir`, all without effect. */
-export async function negotiate(dialog: OtaDialog): Promise<Terms | Failure> {
-  const hello = await dialog.tell(magic, [answer.ok]);
+export async function negotiate(dialog: OtaDialog, client: { readonly hasKey: boolean }): Promise<Terms | Failure> {
+  const hello = await dialog.tell([magic], [answer.ok]);
   if (typeof hello !== "number") return hello;
   const spoken = await dialog.take(1);
   if (!(spoken instanceof Uint8Array)) return spoken;
@@ -33,20 +38,28 @@ export async function negotiate(dialog: OtaDialog): Promise<Terms | Failure> {
   if (version !== 1 && version !== 2) return strange(dialog.standing, `it speaks version ${version} and not 1 or 2`);
 
   const offers = [answer.featureFlags, answer.takesGzip, answer.noFeatures];
-  const offer = await dialog.tell(Uint8Array.of(clientFeatures), offers);
+  const features = clientFeatures(client);
+  const offer = await dialog.tell([Uint8Array.of(features)], offers);
   if (typeof offer !== "number") return offer;
   if (offer !== answer.featureFlags) {
     return {
       version,
       extended: false,
+      opensPartitions: false,
       compression: compressionOf({ gzip: offer === answer.takesGzip, deflate: false }),
     };
   }
   const flags = await dialog.take(1);
   if (!(flags instanceof Uint8Array)) return flags;
-  const has = (flag: number) => ((flags[0] ?? 0) & flag) !== 0;
-  const compression = compressionOf({ gzip: has(deviceFlag.gzip), deflate: has(deviceFlag.deflate) });
-  return { version, extended: true, compression };
+  const flag = flags[0] ?? 0;
+  const has = (one: number) => (flag & one) !== 0;
+  return {
+    version,
+    extended: true,
+    compression: compressionOf({ gzip: has(deviceFlag.gzip), deflate: has(deviceFlag.deflate) }),
+    opensPartitions: has(deviceFlag.partitions),
+    ...(has(deviceFlag.noise) ? { prologue: noisePrologue(version, features, flag) } : {}),
+  };
 }
 
 /** Answers the device's request for a password, if it makes one. @returns how the device made sure of the uploader. */
@@ -65,8 +78,9 @@ export async function authenticate(
   const nonce = await takeNonce(dialog, nonceLength[method]);
   if (typeof nonce !== "string") return nonce;
   const clientNonce = randomBytes(nonceLength[method] / 2).toString("hex");
-  const proof = clientNonce + passwordProof(method, password, nonce, clientNonce);
-  const accepted = await dialog.tell(Buffer.from(proof, "latin1"), [answer.authenticated]);
+  const proof = [clientNonce, passwordProof(method, password, nonce, clientNonce)];
+  const fields = proof.map((field) => Buffer.from(field, "latin1"));
+  const accepted = await dialog.tell(fields, [answer.authenticated]);
   return typeof accepted === "number" ? method : accepted;
 }
 

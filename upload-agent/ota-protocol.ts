@@ -27,16 +27,32 @@ export const answer = {
 /** Answers that mean something of their own to a caller, besides the table below. */
 export const refusal = { password: 0x82, encryptionRequired: 0x94 } as const;
 
-const clientFlag = { gzip: 0x01, sha256: 0x02, extended: 0x04, deflate: 0x10 } as const;
+const clientFlag = { gzip: 0x01, sha256: 0x02, extended: 0x04, noise: 0x08, deflate: 0x10 } as const;
+const plainFeatures = clientFlag.gzip | clientFlag.sha256 | clientFlag.extended | clientFlag.deflate;
 
-/** What this client can do. Without 0x08 (Noise) a device never starts a cipher. */
-export const clientFeatures = clientFlag.gzip | clientFlag.sha256 | clientFlag.extended | clientFlag.deflate;
+/** What this client can do. A device starts a cipher when it is told that the client can, and never without that. */
+export function clientFeatures({ hasKey }: { readonly hasKey: boolean }): number {
+  return hasKey ? plainFeatures | clientFlag.noise : plainFeatures;
+}
 
 /** Flags in the second byte of the extended answer `48 FF`. `deflate` binds: the device then expects nothing else. */
 export const deviceFlag = { gzip: 0x01, partitions: 0x02, noise: 0x04, deflate: 0x08 } as const;
 
-/** The only kind of update that is sent: the application, never a partition table or bootloader. */
-export const applicationUpdate = 0x00;
+/** What is replaced: the application, unless a person asks for more. A device that fails at the others may never start again. */
+export type UpdateKind = "application" | "partition-table" | "bootloader";
+export const updateByte: Readonly<Record<UpdateKind, number>> = {
+  application: 0x00,
+  "partition-table": 0x01,
+  bootloader: 0x02,
+};
+
+const prologueHead = Buffer.from("NoiseOTAInit");
+
+/** What both sides put into the handshake of the cipher: every byte that was said before it, which so cannot be changed on the way. */
+export function noisePrologue(version: number, features: number, flags: number): Uint8Array {
+  const said = Uint8Array.of(answer.ok, version, features, answer.featureFlags, flags);
+  return Buffer.concat([prologueHead, magic, said]);
+}
 
 /** The device of version 2 acknowledges each block of this many bytes on the wire, and the rest at the end. */
 export const blockBytes = 8192;

@@ -1,5 +1,5 @@
 /**
- * One over-the-air flash of an ESPHome device, without encryption.
+ * One over-the-air flash of an ESPHome device. docs/ota-protocol.md is the protocol.
  *
  * 1. The fence `mayStart` is asked right before each connection is opened and right before the size is sent; nothing is
  *    awaited between the question and the act.
@@ -7,7 +7,8 @@
  *    known only from the device itself: an error byte (it keeps its old build) or the last acknowledgement.
  * 3. Once the last byte is handed over, an abort is ignored: the device may commit by itself, and only waiting tells.
  * 4. Success is the byte `45` and nothing else; `44` says that all was received, and an error may still follow.
- * 5. A device that wants encryption gets nothing in plaintext.
+ * 5. Where encryption is required, a device that does not offer it gets no more than the greeting; where it is offered, a cipher
+ *    that does not come about ends the flash and never falls back to plaintext.
  * 6. Nothing is tried twice; what the device or the network does is a value, never an exception.
  */
 import { imageBytesMax } from "#protocol/artifact.ts";
@@ -18,9 +19,10 @@ import { DeviceConnection, resolveHost } from "#upload-agent/device-connection.t
 import type { FlashEvent, FlashPhase, FlashResult } from "#upload-agent/flasher.ts";
 import { OtaDialog } from "#upload-agent/ota-dialog.ts";
 import { addressOf, ended, interrupted, type Standing } from "#upload-agent/ota-failure.ts";
+import { type EncryptionPlan, encrypt, notPossible, planEncryption } from "#upload-agent/ota-encryption.ts";
 import { authenticate, negotiate, type Terms } from "#upload-agent/ota-handshake.ts";
 import { packImage, type Payload } from "#upload-agent/ota-payload.ts";
-import { answer, applicationUpdate, bigEndian32, blockBytes } from "#upload-agent/ota-protocol.ts";
+import { answer, bigEndian32, blockBytes, type UpdateKind, updateByte } from "#upload-agent/ota-protocol.ts";
 
 /** See `stageLimits`: `connecting` for one address, `negotiating`, and the silence of `flashing`. */
 export interface OtaLimits {
@@ -31,7 +33,7 @@ export interface OtaLimits {
 }
 
 /** For an error byte behind a write that failed: it is on its way already. */
-const lastWordMs = 1_000;
+export const lastWordMs = 1_000;
 
 const otaLimits: OtaLimits = {
   connectMs: stageLimits.connecting.totalMs,
@@ -56,6 +58,8 @@ export interface OtaOptions {
   /** Told synchronously, once per block of 8 KiB; must not throw. */
   onEvent(event: FlashEvent): void;
   readonly limits?: Partial<OtaLimits>;
+  /** Absent: the application. A bootloader or partition table that a device fails to write is `partial` and may be its end. */
+  readonly updateKind?: UpdateKind;
 }
 
 /**
@@ -68,12 +72,12 @@ export async function flashOverTheAir(target: OtaTarget, image: Uint8Array, opti
     const detail = `${image.length} bytes are no image (1 to ${imageBytesMax})`;
     return { ok: false, failure: { kind: "image-unsuitable", detail } };
   }
-  if (target.encrypted) {
-    const detail = "the configuration asks for an encrypted upload, which this agent cannot do yet";
-    return { ok: false, failure: { kind: "encryption-required", address: addressOf(target), detail } };
-  }
-  return new OtaSession(target, image, options).run();
+  const plan = planEncryption(target);
+  if ("kind" in plan) return { ok: false, failure: plan };
+  return new OtaSession(target, image, plan, options).run();
 }
+
+const wordsOf = { "partition-table": "partition table", bootloader: "bootloader" } as const;
 
 function isFailure(value: object): value is Failure {
   return "kind" in value;
@@ -85,15 +89,17 @@ const turn = () => new Promise<void>((resolve) => void setImmediate(resolve));
 class OtaSession {
   readonly #target: OtaTarget;
   readonly #image: Uint8Array;
+  readonly #plan: EncryptionPlan;
   readonly #options: OtaOptions;
   readonly #limits: OtaLimits;
   readonly #standing: Standing;
   readonly #giveUp = new AbortController();
   #connection: DeviceConnection | undefined;
 
-  constructor(target: OtaTarget, image: Uint8Array, options: OtaOptions) {
+  constructor(target: OtaTarget, image: Uint8Array, plan: EncryptionPlan, options: OtaOptions) {
     this.#target = target;
     this.#image = image;
+    this.#plan = plan;
     this.#options = options;
     this.#limits = { ...otaLimits, ...options.limits };
     this.#standing = {
@@ -135,13 +141,14 @@ class OtaSession {
     const dialog = new OtaDialog(connection, this.#standing, this.#limits.handshakeMs);
 
     this.#enter("negotiating");
-    const terms = await negotiate(dialog);
+    const terms = await negotiate(dialog, { hasKey: this.#plan.key !== undefined });
     if (isFailure(terms)) return terms;
+    const misfit = this.#misfitOf(terms);
+    if (misfit !== undefined) return misfit;
     this.#enter("authenticating");
-    const authentication = await authenticate(dialog, this.#target.password);
+    const authentication = await this.#authenticate(dialog, connection, terms);
     if (typeof authentication !== "string") return authentication;
     const { version, compression } = terms;
-    this.#options.onEvent({ kind: "negotiated", version, compression, authentication, encrypted: false });
 
     this.#enter("preparing");
     const payload = await packImage(this.#image, compression);
@@ -153,6 +160,44 @@ class OtaSession {
     if (unsent !== undefined) return unsent;
     this.#enter("committing");
     return (await this.#awaitCommit(dialog)) ?? payload;
+  }
+
+  /** What the device offers and this flash cannot do with. */
+  #misfitOf({ prologue, opensPartitions }: Terms): Failure | undefined {
+    // Invariant 5.
+    if (this.#plan.isRequired && prologue === undefined) {
+      return notPossible(this.#standing.address, "the firmware that it runs does not offer encryption");
+    }
+    const { updateKind = "application" } = this.#options;
+    if (updateKind === "application" || opensPartitions) return undefined;
+    const detail = `the firmware that the device runs does not let its ${wordsOf[updateKind]} be replaced (allow_partition_access)`;
+    return { kind: "image-unsuitable", detail };
+  }
+
+  /** Makes sure of each other: by the key of a cipher, by a password, or not at all, as the device wants it. */
+  async #authenticate(
+    dialog: OtaDialog,
+    connection: DeviceConnection,
+    { version, compression, prologue }: Terms,
+  ): Promise<string | Failure> {
+    const { key, lack } = this.#plan;
+    const encrypted = key !== undefined && prologue !== undefined;
+    if (encrypted) {
+      const unsafe = await encrypt(dialog, connection, { key, prologue });
+      if (unsafe !== undefined) return unsafe;
+    }
+    const shortfall = key === undefined ? lack : "the device does not offer encryption";
+    const authentication = await authenticate(dialog, this.#target.password);
+    if (typeof authentication !== "string") return authentication;
+    this.#options.onEvent({
+      kind: "negotiated",
+      version,
+      compression,
+      authentication,
+      encrypted,
+      ...(encrypted || shortfall === undefined ? {} : { fallback: shortfall }),
+    });
+    return authentication;
   }
 
   async #connect(): Promise<DeviceConnection | Failure> {
@@ -178,11 +223,11 @@ class OtaSession {
   }
 
   async #prepare(dialog: OtaDialog, terms: Terms, payload: Payload): Promise<Failure | undefined> {
-    const announcement = Buffer.concat([
-      terms.extended ? Uint8Array.of(applicationUpdate) : new Uint8Array(0),
+    const announcement = [
+      ...(terms.extended ? [Uint8Array.of(updateByte[this.#options.updateKind ?? "application"])] : []),
       bigEndian32(payload.wire.length),
-      terms.compression === "deflate" ? bigEndian32(this.#image.length) : new Uint8Array(0),
-    ]);
+      ...(terms.compression === "deflate" ? [bigEndian32(this.#image.length)] : []),
+    ];
     const trouble = dialog.trouble();
     if (trouble !== undefined) return trouble;
     // Invariant 1.
@@ -191,7 +236,7 @@ class OtaSession {
     }
     const prepared = await dialog.tell(announcement, [answer.prepared]);
     if (typeof prepared !== "number") return prepared;
-    const noted = await dialog.tell(Buffer.from(payload.md5, "latin1"), [answer.checksumNoted]);
+    const noted = await dialog.tell([Buffer.from(payload.md5, "latin1")], [answer.checksumNoted]);
     return typeof noted === "number" ? undefined : noted;
   }
 
@@ -222,7 +267,7 @@ class OtaSession {
     const committed = await dialog.expect([answer.committed]);
     if (typeof committed !== "number") return committed;
     // A courtesy: the device restarts into the new build whether it hears this or not.
-    await dialog.connection.finish(Uint8Array.of(answer.ok));
+    await dialog.finish(Uint8Array.of(answer.ok));
     return undefined;
   }
 

@@ -3,13 +3,14 @@ import { type Clock, poll } from "#actor/clock.ts";
 import type { EsphomeBuild } from "#protocol/artifact.ts";
 import type { DeviceReport, OtaTarget } from "#protocol/job.ts";
 import { askDevice } from "#upload-agent/native-api.ts";
+import type { ApiClaim } from "#upload-agent/native-api-line.ts";
 
 /**
  * - `new`: the right device runs the expected build;
  * - `old`: the right device runs another build;
  * - `other`: another device answers at the address;
  * - `unreachable`: nobody answers now, which may pass;
- * - `unknowable`: this device cannot be asked (no API, or an encrypted one), now or later.
+ * - `unknowable`: this device cannot be asked: it has no API, or one that only speaks with who has another key.
  */
 export type ProbeAnswer = "new" | "old" | "other" | "unreachable" | "unknowable";
 
@@ -19,6 +20,8 @@ export interface Probe {
   readonly report?: DeviceReport;
   /** For a sentence: why there is no report. */
   readonly detail?: string;
+  /** Of `unknowable`: the build that is expected will speak with us, so that it is the one before that does not. */
+  readonly mayPass?: boolean;
 }
 
 /** A device on a mesh answers within two seconds; a busy one is asked again. */
@@ -44,7 +47,14 @@ export async function probe(
     case "unreachable":
       return { answer: "unreachable", detail: answered.detail };
     case "encrypted":
-      return { answer: "unknowable", detail: "the device's native API is encrypted" };
+      return { answer: "unknowable", detail: "the device's native API is encrypted, and its key is not known" };
+    case "key-refused": {
+      const { claim, detail } = answered;
+      if (claim === undefined || mayBe(target, expected, claim)) return { answer: "unknowable", detail, mayPass: true };
+      return { answer: "other", detail: `${claim.name} (${claim.mac}); ${detail}` };
+    }
+    case "key-unusable":
+      return { answer: "unknowable", detail: "the configuration's API encryption key is not 32 bytes in base64" };
     case "no-api":
       return { answer: "unknowable", detail: "the configuration has no native API" };
   }
@@ -127,9 +137,19 @@ export async function waitUntilRunning(
     // An ask that was cut short says nothing of the device; what was seen before is the better last word.
     if (signal.aborted && seen.answer === "unreachable") return undefined;
     last = seen;
-    return seen.answer === "new" || seen.answer === "unknowable" ? seen : undefined;
+    const isFinal = seen.answer === "new" || (seen.answer === "unknowable" && seen.mayPass !== true);
+    return isFinal ? seen : undefined;
   });
   return last;
+}
+
+/** Whether this is the device, as far as its own unproved word goes: it can only speak against it. */
+function mayBe(target: OtaTarget, expected: EsphomeBuild, claim: ApiClaim): boolean {
+  const { name, formerName = name, mac } = target;
+  const names = [expected.name, name, formerName];
+  if (claim.mac === "") return names.some((one) => claim.name === one || claim.name.startsWith(`${one}-`));
+  const isElsewhere = mac !== undefined && macDigits(mac) !== macDigits(claim.mac);
+  return !isElsewhere && names.some((one) => isNamed(claim, one));
 }
 
 function judge(target: OtaTarget, expected: EsphomeBuild, report: DeviceReport): ProbeAnswer {
@@ -140,7 +160,7 @@ function judge(target: OtaTarget, expected: EsphomeBuild, report: DeviceReport):
 }
 
 /** With `name_add_mac_suffix` a device adds the last three bytes of its address to the configured name. */
-function isNamed(report: DeviceReport, name: string): boolean {
+function isNamed(report: Pick<DeviceReport, "name" | "mac">, name: string): boolean {
   return report.name === name || report.name === `${name}-${macDigits(report.mac).slice(-6)}`;
 }
 

@@ -2,32 +2,36 @@
  * One upload job: its image comes, its device is asked, flashed once, and asked again.
  *
  * 1. No byte of an image leaves before the flash claim of this attempt was answered with `go`.
- * 2. A device that already runs the build is left alone; one that is another device is never flashed.
+ * 2. A device that already runs the build is left alone; one that is another device is never flashed, and none goes back to an older
+ *    release of ESPHome unless a person asked for that.
  * 3. What a flash that broke off did to the device is settled by the device's own word, and by nothing else.
  */
 import type { Clock } from "#actor/clock.ts";
 import type { Attempt, JobHandler } from "#actor/lane-worker.ts";
-import { inStage, type StageOptions } from "#actor/stage.ts";
-import type { ArtifactManifest, EsphomeBuild, Image } from "#protocol/artifact.ts";
+import { inStage, type StageEnd, type StageOptions } from "#actor/stage.ts";
+import type { EsphomeBuild, Image } from "#protocol/artifact.ts";
 import { describeFailure, effectOf, type Failure, retryOf } from "#protocol/failure.ts";
 import type { ChainId, JobName } from "#protocol/ids.ts";
-import type { OtaTarget } from "#protocol/job.ts";
+import { addressOfTarget, type JobResult, networkOf, type OtaTarget } from "#protocol/job.ts";
 import { attemptsMax, backoffMs, type Stage, stageLimits, type StageLimits } from "#protocol/limits.ts";
-import type { JobResult } from "#protocol/job.ts";
 import type { Progress, UploadDispatch } from "#protocol/messages.ts";
+import { compareReleases } from "#protocol/release.ts";
 import type { JobLogWriter } from "#bus/job-log.ts";
 import type { ObjectStore } from "#bus/object-store.ts";
 import { transferWithin } from "#bus/object-transfer.ts";
-import { reachDevice } from "#upload-agent/device-connection.ts";
+import { confirm } from "#upload-agent/confirm-job.ts";
+import { describeBuild, describeReport, describeTerms, describeWanted } from "#upload-agent/device-words.ts";
 import type { FlashEvent, FlashResult } from "#upload-agent/flasher.ts";
-import { flashOverTheAir } from "#upload-agent/ota.ts";
-import { addressOf } from "#upload-agent/ota-failure.ts";
 import { type Probe, probeBefore, waitUntilRunning } from "#upload-agent/probe.ts";
+import type { SerialBench } from "#upload-agent/serial/flash-serial.ts";
+import { type FetchedImage, type Way, wayTo } from "#upload-agent/way.ts";
 
 export interface UploadServices {
   readonly artifacts: Pick<ObjectStore, "get">;
   readonly clock: Clock;
   readonly limits?: StageLimits;
+  /** What the machine has for its ports; absent: nothing is flashed over one. */
+  readonly serial?: SerialBench;
   openLog(chain: ChainId, job: JobName): Pick<JobLogWriter, "line" | "close">;
   say(chain: ChainId, job: JobName, progress: Progress): void;
 }
@@ -35,15 +39,17 @@ export interface UploadServices {
 /** How the upload lane does a job. */
 export function uploadHandler(services: UploadServices): JobHandler {
   return async (dispatch, attempt) => {
-    if (dispatch.job !== "upload") {
+    if (dispatch.job !== "upload" && dispatch.job !== "confirm") {
       return failed({ kind: "internal", detail: `a ${dispatch.job} job came down the upload lane` });
     }
     const log = services.openLog(dispatch.chain, dispatch.job);
-    const upload = new Upload(services, dispatch, attempt, (line) => log.line(line));
+    const line = (text: string) => log.line(text);
     try {
+      if (dispatch.job === "confirm") return await confirm(services, dispatch, attempt, line);
+      const upload = new Upload(services, dispatch, attempt, line);
       const result = dispatch.mode === "probe" ? await upload.ask() : await upload.flash();
-      if (result.kind === "failed") log.line(describeFailure(result.failure));
-      if (result.kind === "stopped") log.line("stopped before anything was sent to the device");
+      if (result.kind === "failed") line(describeFailure(result.failure));
+      if (result.kind === "stopped") line("stopped before anything was sent to the device");
       return result;
     } finally {
       await log.close();
@@ -57,6 +63,9 @@ class Upload {
   readonly #attempt: Attempt;
   readonly #line: (text: string) => void;
   readonly #limits: StageLimits;
+  readonly #way: Way;
+  /** Where the device can be asked; a device on a port may be on no network. */
+  readonly #network: OtaTarget | undefined;
   readonly #address: string;
   readonly #startedAt: number;
 
@@ -66,7 +75,11 @@ class Upload {
     this.#attempt = attempt;
     this.#line = line;
     this.#limits = services.limits ?? stageLimits;
-    this.#address = addressOf(dispatch.target);
+    const { clock, serial } = services;
+    const { target, part } = dispatch;
+    this.#way = wayTo(target, { limits: this.#limits, clock, serial, part });
+    this.#network = networkOf(target);
+    this.#address = addressOfTarget(target);
     this.#startedAt = services.clock.monotonic();
   }
 
@@ -81,107 +94,143 @@ class Upload {
 
   async flash(): Promise<JobResult> {
     const { signal } = this.#attempt;
-    const image = otaImage(this.#dispatch.manifest);
-    if (image === undefined) {
-      return failed({ kind: "image-unsuitable", detail: "the build has no image that goes over the air" });
-    }
+    const wanted = this.#way.imagesOf(this.#dispatch.manifest);
+    if ("kind" in wanted) return failed(wanted);
     this.#say({ phase: "fetching" });
+    const images: FetchedImage[] = [];
+    for (const image of wanted) {
+      const fetched = await this.#fetch(image);
+      if (fetched.kind !== "done") return fetched;
+      images.push(fetched.value);
+    }
+    const prepared = await this.#prepare();
+    if (prepared !== undefined) return prepared;
+    // Over a port a program is asked, which must be dead before anything else happens there.
+    const stage = { ...this.#stage("checking"), isAwaited: this.#dispatch.target.kind === "serial" };
+    const checked = await inStage(stage, async (watch) => ({
+      settled: await this.#checkDevice(watch.signal),
+    }));
+    if (checked.kind !== "done") return checked;
+    if (signal.aborted) return { kind: "stopped" };
+    if (checked.value.settled !== undefined) return checked.value.settled;
+    const claim = await this.#attempt.claimFlash();
+    if (claim !== "go") return { kind: "stopped" };
+    return this.#flashClaimed(images);
+  }
+
+  /** @returns how the job ends where the way to the device cannot be had */
+  async #prepare(): Promise<JobResult | undefined> {
+    const stage = { ...this.#stage("environment"), isAwaited: true };
+    const prepared = await inStage(stage, async ({ signal, moved }) => {
+      const onEvent = (event: FlashEvent) => {
+        moved();
+        this.#hear(event);
+      };
+      return { failure: await this.#way.prepare({ signal, onEvent }) };
+    });
+    if (prepared.kind !== "done") return prepared;
+    if (this.#attempt.signal.aborted) return { kind: "stopped" };
+    return prepared.value.failure === undefined ? undefined : failed(prepared.value.failure);
+  }
+
+  async #fetch(image: Image): Promise<StageEnd<FetchedImage>> {
     const { artifacts, clock } = this.#services;
     const fetched = await inStage(this.#stage("fetching"), (watch) =>
       transferWithin(watch, clock, (transfer) => artifacts.get(image.digest, transfer)),
     );
     if (fetched.kind !== "done") return fetched;
-    if (!fetched.value.ok) {
-      const { found } = fetched.value;
-      if (found === "missing")
-        return failed({ kind: "artifact-missing", detail: `${image.digest} is not in the store` });
-      return failed({ kind: "artifact-mismatch", wanted: image.digest, found });
-    }
-    const checked = await inStage(this.#stage("checking"), async (watch) => ({
-      settled: await this.#checkDevice(watch.signal),
-    }));
-    if (checked.kind !== "done") return checked;
-    if (checked.value.settled !== undefined) return checked.value.settled;
-    if (signal.aborted) return { kind: "stopped" };
-    const claim = await this.#attempt.claimFlash();
-    if (claim !== "go") return { kind: "stopped" };
-    return this.#flashClaimed(fetched.value.bytes);
+    const { value } = fetched;
+    if (value.ok) return { kind: "done", value: { image, bytes: value.bytes } };
+    const { digest } = image;
+    return value.found === "missing"
+      ? failed({ kind: "artifact-missing", detail: `${digest} is not in the store` })
+      : failed({ kind: "artifact-mismatch", wanted: digest, found: value.found });
   }
 
   /** Invariant 2. @returns how the job ends without a flash; undefined when the device is to be flashed. */
   async #checkDevice(signal: AbortSignal): Promise<JobResult | undefined> {
-    const { target, manifest } = this.#dispatch;
-    if (manifest.esphome === undefined) return undefined;
+    const { esphome } = this.#dispatch.manifest;
     this.#say({ phase: "checking" });
-    const seen = await probeBefore(target, manifest.esphome, { signal });
+    const network = this.#network;
+    const seen =
+      esphome === undefined || network === undefined ? undefined : await probeBefore(network, esphome, { signal });
+    const settled = seen === undefined || esphome === undefined ? undefined : this.#judge(seen, esphome);
+    if (settled !== undefined || signal.aborted) return settled;
+    // Over the air, who has answered for itself has been reached.
+    if (seen?.answer === "old" && this.#dispatch.target.kind === "ota") return undefined;
+    const unreached = await this.#way.reach({ signal, onEvent: (event) => this.#hear(event) });
+    return unreached === undefined ? undefined : failed(unreached);
+  }
+
+  #judge(seen: Probe, build: EsphomeBuild): JobResult | undefined {
+    const { target, part } = this.#dispatch;
     switch (seen.answer) {
       case "new":
+        // Of a bootloader the device says nothing.
+        if (part !== undefined) return undefined;
         this.#line(`${this.#address} already runs this build and is left alone`);
         return this.#flashed(seen, false);
-      case "other":
-        return failed({
-          kind: "wrong-device",
-          address: this.#address,
-          wanted: this.#wanted(target.formerName),
-          found: describeReport(seen),
-        });
+      case "other": {
+        this.#line(`another device answers in the network: ${describeReport(seen)}`);
+        // Who is at a port is not said by an address in the network.
+        if (target.kind === "serial") return undefined;
+        const wanted = describeWanted(target, target.formerName);
+        return failed({ kind: "wrong-device", address: this.#address, wanted, found: describeReport(seen) });
+      }
       case "old":
         this.#line(`${this.#address} runs ${describeReport(seen)}`);
-        return undefined;
+        return this.#refuseDowngrade(seen, build);
       case "unreachable":
       case "unknowable":
         this.#line(`${this.#address} cannot be asked which build it runs: ${seen.detail ?? "no answer"}`);
-        return this.#checkReach(signal);
+        return undefined;
     }
   }
 
-  /**
-   * Whether the update server answers although the device cannot be asked, e.g. in safe mode. Found out before the claim:
-   * an attempt that ends without one can be cancelled and tried again.
-   */
-  async #checkReach(signal: AbortSignal): Promise<JobResult | undefined> {
-    const { target } = this.#dispatch;
-    const reach = await reachDevice(target, { withinMs: this.#limits.connecting.totalMs, signal });
-    if (reach === undefined || signal.aborted) return undefined;
-    return failed({ kind: "device-unreachable", address: this.#address, detail: reach.detail });
+  #refuseDowngrade({ report }: Probe, build: EsphomeBuild): JobResult | undefined {
+    const { mayDowngrade, part } = this.#dispatch;
+    if (report === undefined || mayDowngrade === true || part !== undefined) return undefined;
+    if (compareReleases(build.esphomeVersion, report.esphomeVersion) >= 0) return undefined;
+    const [wanted, found] = [`ESPHome ${build.esphomeVersion}`, `ESPHome ${report.esphomeVersion}`];
+    return failed({ kind: "downgrade-refused", address: this.#address, wanted, found });
   }
 
-  async #flashClaimed(image: Uint8Array): Promise<JobResult> {
-    const { target, manifest } = this.#dispatch;
-    this.#line(`flashing ${this.#address}, ${image.length} bytes`);
-    const result = await this.#send(target, image);
+  async #flashClaimed(images: readonly FetchedImage[]): Promise<JobResult> {
+    const { manifest, target, part } = this.#dispatch;
+    const { esphome } = manifest;
+    const bytes = images.reduce((sum, image) => sum + image.bytes.length, 0);
+    this.#line(`flashing ${part === undefined ? "" : `the ${part} of `}${this.#address}, ${bytes} bytes`);
+    const result = await this.#send(images);
     if (result.ok) {
       this.#line(
         `the device took the image (${result.wireBytes} bytes on the wire, compression ${result.compression})`,
       );
-      if (manifest.esphome === undefined) return this.#committed();
-      const seen = await this.#verify(manifest.esphome);
-      return seen.answer === "unknowable" ? this.#committed() : this.#verdictOf(seen, manifest.esphome, "committed");
+      if (esphome === undefined || part !== undefined || this.#network === undefined) return this.#committed();
+      const seen = await this.#verify(esphome);
+      // A tool has read back what it wrote to a port; that the device is on no network yet is no failure of the flash.
+      const isSilent = seen.answer === "unreachable" && target.kind === "serial";
+      return seen.answer === "unknowable" || isSilent ? this.#committed() : this.#verdictOf(seen, esphome, "committed");
     }
+    const { failure } = result;
+    if (this.#attempt.signal.aborted && effectOf(failure) === "none") return { kind: "stopped" };
     // Invariant 3.
-    if (effectOf(result.failure) !== "uncertain" || manifest.esphome === undefined) return failed(result.failure);
-    this.#line(`${describeFailure(result.failure)}: asking the device`);
-    const seen = await this.#verify(manifest.esphome);
-    if (seen.answer === "old") return failed(withoutEffect(result.failure));
-    return seen.answer === "new" ? this.#flashed(seen, true) : failed(result.failure);
+    if (effectOf(failure) !== "uncertain" || esphome === undefined || this.#network === undefined)
+      return failed(failure);
+    this.#line(`${describeFailure(failure)}: asking the device`);
+    const seen = await this.#verify(esphome);
+    if (seen.answer === "old") return failed(withoutEffect(failure));
+    return seen.answer === "new" ? this.#flashed(seen, true) : failed(failure);
   }
 
   /** Only what broke off before the first byte is tried again, each time with the coordinator's word anew. */
-  async #send(target: OtaTarget, image: Uint8Array): Promise<FlashResult> {
+  async #send(images: readonly FetchedImage[]): Promise<FlashResult> {
     const { clock } = this.#services;
-    const { flashing, connecting, negotiating } = this.#limits;
-    const until = clock.monotonic() + flashing.totalMs;
-    const limits = {
-      connectMs: connecting.totalMs,
-      handshakeMs: negotiating.totalMs,
-      ...(flashing.silenceMs === undefined ? {} : { silenceMs: flashing.silenceMs }),
-    };
+    const until = clock.monotonic() + this.#limits.flashing.totalMs;
     for (let left = attemptsMax - 1; ; left--) {
       this.#say({ phase: "flashing", percent: 0 });
-      const result = await flashOverTheAir(target, image, {
+      const result = await this.#way.flash(images, {
         signal: this.#attempt.signal,
         deadlineMs: until - clock.monotonic(),
-        limits,
         mayStart: () => this.#attempt.mayStart(),
         onEvent: (event) => this.#hear(event),
       });
@@ -195,9 +244,10 @@ class Upload {
 
   /** Waits for the device to come back and say what it runs; not even a shutdown breaks that off. */
   async #verify(build: EsphomeBuild): Promise<Probe> {
+    if (this.#network === undefined) return { answer: "unknowable", detail: "the device is on no network" };
     this.#say({ phase: "verifying" });
     const signal = this.#dispatch.mode === "probe" ? this.#attempt.signal : new AbortController().signal;
-    return waitUntilRunning(this.#dispatch.target, build, {
+    return waitUntilRunning(this.#network, build, {
       withinMs: this.#limits.verifying.totalMs,
       clock: this.#services.clock,
       signal,
@@ -219,7 +269,7 @@ class Upload {
         return failed({
           kind: "not-running",
           address: this.#address,
-          wanted: this.#wanted(),
+          wanted: this.#network === undefined ? describeBuild(build) : describeWanted(this.#network),
           found: describeReport(seen),
         });
       case "unreachable":
@@ -251,7 +301,15 @@ class Upload {
         this.#line(event.phase);
         break;
       case "negotiated":
-        this.#line(`protocol ${event.version}, compression ${event.compression}, password ${event.authentication}`);
+        this.#line(describeTerms(event));
+        break;
+      case "identified": {
+        const { chip = "a chip", description = chip, mac } = event.identity;
+        this.#line(`at ${this.#address} is ${description}${mac === undefined ? "" : ` (${mac})`}`);
+        break;
+      }
+      case "line":
+        this.#line(event.text);
         break;
       case "progress":
         this.#say({ phase: "flashing", percent: Math.floor((100 * event.sentBytes) / event.totalBytes) });
@@ -267,29 +325,9 @@ class Upload {
     this.#services.say(this.#dispatch.chain, this.#dispatch.job, { v: 1, ...progress });
   }
 
-  /** @param formerName of a device that may not have its new name yet */
-  #wanted(formerName?: string): string {
-    const { name, mac } = this.#dispatch.target;
-    const names = formerName === undefined ? name : `${formerName} or ${name}`;
-    return mac === undefined ? names : `${names} (${mac})`;
-  }
-
   #elapsedMs(): number {
     return Math.round(this.#services.clock.monotonic() - this.#startedAt);
   }
-}
-
-function otaImage(manifest: ArtifactManifest): Image | undefined {
-  return manifest.images.find((image) => image.role === "ota");
-}
-
-function describeBuild(build: EsphomeBuild): string {
-  return `${build.name}, ESPHome ${build.esphomeVersion}, built ${build.buildTimeStr}`;
-}
-
-function describeReport({ report }: Probe): string {
-  if (report === undefined) return "an unknown build";
-  return `${report.name} (${report.mac}), ESPHome ${report.esphomeVersion}, built ${report.compilationTime}`;
 }
 
 /** The device itself says that it kept its old build. */
@@ -297,6 +335,6 @@ function withoutEffect(failure: Failure): Failure {
   return "effect" in failure ? { ...failure, effect: "none" } : failure;
 }
 
-function failed(failure: Failure): JobResult {
+function failed(failure: Failure): { readonly kind: "failed"; readonly failure: Failure } {
   return { kind: "failed", failure };
 }

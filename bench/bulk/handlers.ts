@@ -4,20 +4,24 @@ import { createReadStream } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
+import { thisMachine } from "#actor/agent-settings.ts";
 import { systemClock } from "#actor/clock.ts";
 import type { JobHandler } from "#actor/lane-worker.ts";
 import type { ArtifactManifest } from "#protocol/artifact.ts";
 import { InvariantError } from "#protocol/errors.ts";
-import { Digest } from "#protocol/ids.ts";
+import { type AgentId, Digest } from "#protocol/ids.ts";
 import type { JobResult } from "#protocol/job.ts";
 import { objectStores } from "#protocol/names.ts";
 import type { Connection } from "#bus/connection.ts";
+import { onPrefetch } from "#bus/lanes.ts";
 import { ObjectStore } from "#bus/object-store.ts";
+import { aheadBytesOf, ImagesAhead } from "#upload-agent/images-ahead.ts";
 import type { AgentWord, Stage, Work } from "#bench/bulk/agent-plan.ts";
 import { esphomeVersion } from "#bench/bulk/chain-request.ts";
 
 export interface HandlerWorld {
   readonly connection: Connection;
+  readonly agent: AgentId;
   readonly home: string;
   readonly say: (word: AgentWord) => void;
 }
@@ -63,24 +67,22 @@ function builder({ buildMs, artifactBytes }: Extract<Work, { kind: "build" }>, w
   };
 }
 
-function flasher({ uploadMs }: Extract<Work, { kind: "flash" }>, { connection, home, say }: HandlerWorld): JobHandler {
-  const artifacts = new ObjectStore(connection, objectStores.artifacts);
+function flasher({ uploadMs }: Extract<Work, { kind: "flash" }>, { connection, agent, say }: HandlerWorld): JobHandler {
+  const store = new ObjectStore(connection, objectStores.artifacts);
+  const images = new ImagesAhead(store, systemClock, aheadBytesOf(thisMachine().memoryBytes));
+  onPrefetch(connection, agent, (hint) => {
+    if ("images" in hint) images.hint(hint.images);
+  });
   return async (dispatch, attempt) => {
     const { signal } = attempt;
     if (dispatch.job !== "upload") throw new InvariantError("wrong-lane", `a ${dispatch.job} came down the lane`);
     const [image] = dispatch.manifest.images;
     if (image === undefined) throw new InvariantError("no-image", `the build of ${dispatch.chain} has no image`);
-    const file = join(home, `${dispatch.chain}.bin`);
-    await mkdir(home, { recursive: true });
-    try {
-      const fetched = await timed("image-in", say, () => artifacts.getFile(image.digest, file, { signal }));
-      if (!fetched.ok) throw new InvariantError("no-image", `the image of ${dispatch.chain} is ${fetched.found}`);
-      if ((await attempt.claimFlash()) !== "go") return stopped;
-      await systemClock.pause(uploadMs);
-      return flashed(uploadMs);
-    } finally {
-      await rm(file, { force: true });
-    }
+    const fetched = await timed("image-in", say, () => images.get(image.digest, { signal }));
+    if (!fetched.ok) throw new InvariantError("no-image", `the image of ${dispatch.chain} is ${fetched.found}`);
+    if ((await attempt.claimFlash()) !== "go") return stopped;
+    await systemClock.pause(uploadMs);
+    return flashed(uploadMs);
   };
 }
 

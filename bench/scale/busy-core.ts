@@ -90,7 +90,7 @@ export class BusyCore {
     const held = this.#dispatched.shift();
     if (held === undefined) return false;
     this.step("claim", this.#claimOf("job-claimed", held));
-    if (held.job === "clean") return true;
+    if (held.job === "clean" || held.job === "confirm") return true;
     this.#running[held.job].push(held);
     if (held.job === "upload") this.step("flash claim", this.#claimOf("flash-claimed", held));
     return true;
@@ -99,7 +99,7 @@ export class BusyCore {
   /** All that is dispatched is claimed while the coordinator writes, and the flashes with it. */
   claimTogether(): void {
     const taken = this.#dispatched.splice(0);
-    for (const held of taken) if (held.job !== "clean") this.#running[held.job].push(held);
+    for (const held of taken) if (held.job === "compile" || held.job === "upload") this.#running[held.job].push(held);
     const claims = taken.map((held) => this.#claimOf("job-claimed", held));
     const uploads = taken.filter(({ job }) => job === "upload");
     const flashes = uploads.map((held) => this.#claimOf("flash-claimed", held));

@@ -16,6 +16,7 @@ import type { Session } from "#cli/session.ts";
 
 export interface CancelOptions {
   readonly all?: boolean;
+  readonly force?: boolean;
   /** False with `--no-wait`. */
   readonly wait?: boolean;
   readonly json?: boolean;
@@ -32,14 +33,16 @@ interface Orders {
 export async function runCancel(
   session: Session,
   references: readonly string[],
-  { all: isAll = false, wait = true, json: isJson = false }: CancelOptions,
+  { all: isAll = false, force: isForced = false, wait = true, json: isJson = false }: CancelOptions,
 ): Promise<ExitCode> {
   if (isAll === references.length > 0) {
     throw new UsageError("jobs-or-all", "name the jobs to cancel, or say --all for all work of the farm");
   }
   const { terminal } = session;
   await using farm = await Farm.open(session);
-  const { verdicts, over, refused } = isAll ? await orderAll(farm) : await orderEach(farm, references);
+  const { verdicts, over, refused } = isAll
+    ? await orderAll(farm, isForced)
+    : await orderEach(farm, references, isForced);
   showRefusals(terminal, refused, isJson);
   if (isJson) terminal.json({ kind: "cancelling", chains: verdicts });
   else if (isAll) {
@@ -67,19 +70,19 @@ export async function runCancel(
   return worstOf(codes);
 }
 
-async function orderAll(farm: Farm): Promise<Orders> {
-  const { chains } = await farm.ask({ v: 1, kind: "cancel", of: { all: true } }, "cancelling");
+async function orderAll(farm: Farm, isForced: boolean): Promise<Orders> {
+  const { chains } = await farm.ask({ v: 1, kind: "cancel", of: { all: true }, isForced }, "cancelling");
   return { verdicts: chains.filter(isLive), over: [], refused: [] };
 }
 
 /** One after the other: two references may mean the same chain, which is then named once. */
-async function orderEach(farm: Farm, references: readonly string[]): Promise<Orders> {
+async function orderEach(farm: Farm, references: readonly string[], isForced: boolean): Promise<Orders> {
   const verdicts = new Map<ChainId, CancelVerdict>();
   const over: string[] = [];
   const refused: Refusal[] = [];
   for (const reference of new Set(references)) {
     try {
-      const { chains } = await farm.ask({ v: 1, kind: "cancel", of: { reference } }, "cancelling");
+      const { chains } = await farm.ask({ v: 1, kind: "cancel", of: { reference }, isForced }, "cancelling");
       const live = chains.filter(isLive);
       if (live.length === 0) over.push(reference);
       for (const verdict of live) verdicts.set(verdict.chain, merged(verdicts.get(verdict.chain), verdict));
@@ -104,7 +107,8 @@ function merged(before: CancelVerdict | undefined, verdict: CancelVerdict): Canc
 function showTooLate({ terminal }: Session, { configuration, tooLate }: CancelVerdict, isJson: boolean): ExitCode {
   if (tooLate.length === 0) return exitCodes.done;
   if (!isJson) {
-    const reason = "the flash has begun, and a half-written device would be worse: it goes on to its end";
+    const reason =
+      "the flash has begun, and a half-written device would be worse: it goes on to its end (over a port --force ends it, and the device needs another flash)";
     terminal.line(`${nameOf(configuration)}: ${reason}`);
   }
   return exitCodes.failed;

@@ -1,7 +1,7 @@
 /** `flashyard drain` and `undrain`: whether agents get work. */
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
-import { agentNamed } from "#cli/preparation.ts";
+import { agentNamed } from "#cli/flash-wishes.ts";
 import { count } from "#cli/render.ts";
 import type { Session } from "#cli/session.ts";
 

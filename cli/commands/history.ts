@@ -6,7 +6,7 @@ import { configurationNamed } from "#cli/configuration-files.ts";
 import { endedChains, endOf } from "#cli/ended-chains.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
-import { agentOf, causeSentence } from "#cli/job-sentence.ts";
+import { agentOf, causeSentence, isMoot } from "#cli/job-sentence.ts";
 import { codeOfChain } from "#cli/outcome.ts";
 import { ago, duration, table } from "#cli/render.ts";
 import { jobFields } from "#cli/reporter.ts";
@@ -65,7 +65,10 @@ export function historyTable(chains: readonly Chain[], now: number, columns?: nu
       chain.id,
       chain.renamedFrom === undefined ? chain.configuration : `${chain.renamedFrom} -> ${chain.configuration}`,
       chain.kind,
-      jobs.map(({ name, state }) => `${name} ${state}`).join(", "),
+      jobs
+        .filter((job) => !isMoot(job))
+        .map(({ name, state }) => `${name} ${state}`)
+        .join(", "),
       duration(endOf(chain) - chain.createdAt),
       [...new Set(jobs.flatMap((job) => agentOf(job) ?? []))].join(" "),
       jobs.map(reasonOf).find((reason) => reason !== "") ?? "",

@@ -1,10 +1,11 @@
-/** `flashyard logs`: what the tools of a job have printed. */
-import { type Chain, isFinished, jobOf, jobsOf } from "#protocol/chain.ts";
-import { UnavailableError } from "#protocol/errors.ts";
+/** `flashyard logs`: what the tools of a job have printed; with `--serial`, see `serial-log.ts`. */
+import { type Chain, isSettled, jobOf, jobsOf } from "#protocol/chain.ts";
+import { UnavailableError, UsageError } from "#protocol/errors.ts";
 import { type ChainId, jobRef } from "#protocol/ids.ts";
 import { isTerminal, type JobName } from "#protocol/job.ts";
 import { readJobLog } from "#bus/job-log.ts";
 import { shown } from "#cli/clean-text.ts";
+import { runSerialLog } from "#cli/commands/serial-log.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
 import { ChainFollower, type FollowEnd } from "#cli/follow.ts";
@@ -18,10 +19,38 @@ interface Wanted {
   readonly isJson: boolean;
 }
 
+export interface LogsOptions {
+  readonly follow?: boolean;
+  readonly serial?: string;
+  readonly agent?: string;
+  readonly baud?: number;
+  readonly json?: boolean;
+}
+
 export async function runLogs(
   session: Session,
+  reference: string | undefined,
+  options: LogsOptions,
+): Promise<ExitCode> {
+  const { follow: isFollowing = false, serial, agent, baud, json: isJson = false } = options;
+  if ((reference === undefined) === (serial === undefined)) {
+    throw new UsageError(
+      "job-or-port",
+      "name a job, or a port with --serial: `flashyard logs lamp` or `flashyard logs --serial bench`",
+    );
+  }
+  if (serial !== undefined) return await runSerialLog(session, { ...options, serial });
+  if (agent !== undefined || baud !== undefined) {
+    throw new UsageError("only-serial", "--agent and --baud go with --serial");
+  }
+  return await runJobLog(session, reference ?? "", isFollowing, isJson);
+}
+
+async function runJobLog(
+  session: Session,
   reference: string,
-  { follow: isFollowing = false, json: isJson = false }: { readonly follow?: boolean; readonly json?: boolean },
+  isFollowing: boolean,
+  isJson: boolean,
 ): Promise<ExitCode> {
   await using farm = await Farm.open(session);
   const { chain, job } = await farm.ask({ v: 1, kind: "resolve", reference }, "resolved");
@@ -43,7 +72,7 @@ function showEnd({ terminal }: Session, { jobs, isJson }: Wanted, ended: Chain):
 }
 
 function isDone(chain: Chain, job: JobName | undefined): boolean {
-  if (job === undefined) return isFinished(chain);
+  if (job === undefined) return isSettled(chain);
   const state = jobOf(chain, job)?.state;
   return state === undefined || isTerminal(state);
 }

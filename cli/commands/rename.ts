@@ -1,5 +1,6 @@
 /** `flashyard rename`: builds under the new name, flashes at the old address, and swaps the files only when that succeeded. */
 import type { ChainRequest } from "#protocol/admin.ts";
+import { InvariantError } from "#protocol/errors.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import type { OtaTarget } from "#protocol/job.ts";
 import { objectStores } from "#protocol/names.ts";
@@ -11,7 +12,8 @@ import { type DeviceAddress, deviceAddressFrom } from "#cli/device-address.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
 import { type NameSwap, planSwap, swapFiles, withDraft } from "#cli/name-swap.ts";
-import { agentNamed, environment, planOf, routeFrom, uploadRequest, uploadTarget } from "#cli/preparation.ts";
+import { agentNamed, uploadHalf } from "#cli/flash-wishes.ts";
+import { environment, planOf, routeFrom } from "#cli/preparation.ts";
 import { type Refusal, refusal, refusalOf, showRefusals } from "#cli/refusal.ts";
 import type { Session } from "#cli/session.ts";
 import { newChainId, submitAndFollow } from "#cli/submit.ts";
@@ -92,8 +94,12 @@ async function prepareRename(
   if (after?.ok !== true) return refusedBy(oldFile, after);
   const reason = reasonAgainst(before.configuration, after.configuration, name);
   if (reason !== undefined) return refusal(oldFile, reason);
-  const target = uploadTarget(before.configuration, device);
-  if (typeof target === "string") return refusal(oldFile, target);
+  // Over the air also where the file names a port: what runs now must be reached at its old name.
+  const { port: _port, ...overTheAir } = settings;
+  const half = uploadHalf(before.configuration, overTheAir, { device, on });
+  if (typeof half === "string") return refusal(oldFile, half);
+  const { target } = half;
+  if (target.kind !== "ota") throw new InvariantError("not-over-the-air", `${oldFile} is renamed over a port`);
   const bundle = await makeBundle(env, draftFile, { signal });
   if (!bundle.ok) return refusedBy(oldFile, bundle);
   await new ObjectStore(farm.connection, objectStores.bundles).put(bundle.digest, bundle.bytes);
@@ -104,7 +110,10 @@ async function prepareRename(
     renamedFrom: swap.oldConfiguration,
     build: { driver: "esphome", version: env.version, bundle: bundle.digest, entry: bundle.entry },
     ...routeFrom(settings, {}),
-    upload: uploadRequest(renamedTarget(target, before.configuration, after.configuration), settings, on),
+    upload: {
+      ...half,
+      target: renamedTarget(target, before.configuration, after.configuration),
+    },
   };
 }
 

@@ -72,6 +72,11 @@ const agentSettings: ReadonlySet<string> = new Set([
   "FLASHYARD_PLATFORMS",
   "FLASHYARD_TREES_GB",
   "FLASHYARD_ENVIRONMENTS",
+  "FLASHYARD_MDNS",
+  "FLASHYARD_PORTS",
+  "FLASHYARD_FLASHERS",
+  "FLASHYARD_ESPTOOL",
+  "FLASHYARD_AVRDUDE",
 ]);
 
 /** What the agents and their programs need of this process's environment. */

@@ -3,8 +3,11 @@ import type { ChainRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { everyConfiguration } from "#protocol/ids.ts";
-import type { CancelCause, CompileJob, JobState, Outcome, UploadJob } from "#protocol/job.ts";
+import type { ChainId } from "#protocol/ids.ts";
+import type { CancelCause, CompileJob, ConfirmJob, JobState, Outcome, UploadJob } from "#protocol/job.ts";
+import { networkOf } from "#protocol/job.ts";
 import type { Step } from "#coordinator/core/step.ts";
+import { heldBack, standingOf } from "#coordinator/core/waves.ts";
 
 /** How a build ended that succeeded. */
 export type Built = Extract<Outcome, { kind: "built" }>;
@@ -15,7 +18,7 @@ export type Built = Extract<Outcome, { kind: "built" }>;
  * @throws UsageError when the request lacks what its kind needs.
  */
 export function startChain(request: ChainRequest, at: number, built?: Built): Chain {
-  const { id, kind, configuration, build, upload, renamedFrom, priority, route, isRebuild } = request;
+  const { id, kind, configuration, build, upload, renamedFrom, priority, route, isRebuild, rollout } = request;
   if (kind === "clean" || kind === "reset" || configuration === everyConfiguration) {
     throw new UsageError("not-a-build", `a chain of kind ${kind} for ${configuration} has a request of its own`);
   }
@@ -62,10 +65,19 @@ export function startChain(request: ChainRequest, at: number, built?: Built): Ch
             ...(upload.manifest === undefined ? {} : { manifest: upload.manifest }),
             ...(upload.on === undefined ? {} : { on: upload.on }),
             ...(upload.labels === undefined ? {} : { labels: upload.labels }),
+            ...(upload.timing === undefined ? {} : { timing: upload.timing }),
+            ...(upload.mayDowngrade === undefined ? {} : { mayDowngrade: upload.mayDowngrade }),
+            ...(upload.part === undefined ? {} : { part: upload.part }),
           },
           mode: "flash",
           ...(isHeld ? { ...fresh, state: "held" as const } : queued),
         };
+  const afterMs = upload?.confirmAfterMs;
+  const isAskable = upload !== undefined && networkOf(upload.target)?.api !== undefined && upload.part === undefined;
+  const confirm: ConfirmJob | undefined =
+    afterMs === undefined || !isAskable
+      ? undefined
+      : { lane: "upload", name: "confirm", spec: { afterMs }, ...fresh, state: "held" };
   return {
     v: 2,
     id,
@@ -74,8 +86,10 @@ export function startChain(request: ChainRequest, at: number, built?: Built): Ch
     ...(renamedFrom === undefined ? {} : { renamedFrom }),
     createdAt: at,
     ...(priority === undefined ? {} : { priority }),
+    ...(rollout === undefined ? {} : { rollout }),
     ...(compile === undefined ? {} : { compile }),
     ...(uploadJob === undefined ? {} : { upload: uploadJob }),
+    ...(confirm === undefined ? {} : { confirm }),
   };
 }
 
@@ -85,18 +99,43 @@ const causeOf: Partial<Record<JobState, CancelCause>> = {
   unknown: "prerequisite-unknown",
 };
 
-/** Releases or cancels the held dependent of a chain according to how its prerequisite stands. */
+/** Releases or cancels the held dependents of a chain according to how their prerequisites stand. */
 export function settleDependent(step: Step, chain: Chain): void {
+  settleUpload(step, chain);
+  settleConfirm(step, step.draft.chain(chain.id) ?? chain);
+}
+
+function settleUpload(step: Step, chain: Chain): void {
   if (chain.upload?.state !== "held") return;
   const prerequisite = chain.compile?.state;
   if (prerequisite === "succeeded") {
-    step.change(chain.id, "upload", { state: "queued", queuedAt: step.at });
+    const { rollout } = chain;
+    const isOpen = rollout === undefined || heldBack(chain, standingOf(step.draft.rolloutOf(rollout.id))) === undefined;
+    if (isOpen) step.change(chain.id, "upload", { state: "queued", queuedAt: step.at });
     return;
   }
   // A held job without a prerequisite can never be released: cancelled, so that it does not wait for ever.
   const cause = prerequisite === undefined ? "prerequisite-unknown" : causeOf[prerequisite];
   if (cause !== undefined)
     step.change(chain.id, "upload", { state: "cancelled", outcome: { kind: "cancelled", cause } });
+}
+
+/** The device is asked again when the time after its flash is over, if it said itself what it runs. */
+function settleConfirm(step: Step, { id, upload, confirm }: Chain): void {
+  if (confirm?.state !== "held") return;
+  if (upload?.state === "succeeded") {
+    const couldBeAsked = upload.outcome?.kind === "flashed" && upload.outcome.level === "running";
+    if (!couldBeAsked) cancelConfirm(step, id, "not-askable");
+    else if (step.at >= (upload.endedAt ?? step.at) + confirm.spec.afterMs)
+      step.change(id, "confirm", { state: "queued", queuedAt: step.at });
+    return;
+  }
+  const cause = upload === undefined ? "prerequisite-unknown" : causeOf[upload.state];
+  if (cause !== undefined) cancelConfirm(step, id, cause);
+}
+
+function cancelConfirm(step: Step, id: ChainId, cause: CancelCause): void {
+  step.change(id, "confirm", { state: "cancelled", outcome: { kind: "cancelled", cause } });
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
  * Where a job goes that is next.
  *
- * 1. To a free lane that is eligible: the one that has been idle longest.
+ * 1. To a free lane that is eligible: the one that has been idle longest; of uploads, before others, to one that reaches the device.
  * 2. A build goes to the machine that it is meant for (`plan.ts`), else to one that has its tree; or it waits for that.
  * 3. What waits leaves the slots to the next in the queue. When nobody has wanted one, the last word is asked for: a build whose tree
  *    is nowhere takes it, one whose tree is somewhere if it is done there sooner, cold, than by waiting.
@@ -39,7 +39,8 @@ export function chooseLane({ knowledge, plan, isLastWord, ...lanes }: Options, c
   const free = lanes.free.filter(fits);
   const idle = oldestIdle(free);
   if (idle === undefined) return { kind: "none" };
-  if (job.name !== "compile") return { kind: "place", lane: idle };
+  if (job.name !== "compile")
+    return { kind: "place", lane: oldestIdle(free.filter(reaching(knowledge, chain))) ?? idle };
   const meant = isLastWord ? undefined : plan.get(chain.id);
   if (meant !== undefined) return meant.free > 0 ? { kind: "place", lane: meant } : { kind: "wait", for: meant.agent };
   const warm = lanes.warm.filter(fits);
@@ -54,17 +55,27 @@ export function chooseLane({ knowledge, plan, isLastWord, ...lanes }: Options, c
   return { kind: "wait", for: line.agent };
 }
 
+/** Finds the agents that are known to reach a chain's device: the one that has just flashed it, or did so last, or hears it. */
+function reaching({ devices, reach }: Knowledge, { configuration, upload }: Chain): (lane: LaneState) => boolean {
+  const flasher = upload?.assigned?.agent ?? devices.get(configuration)?.agent;
+  const hears = reach.get(upload?.spec.target.name ?? "");
+  return ({ agent: { announcement } }) => announcement.agent === flasher || hears?.has(announcement.agent) === true;
+}
+
 /** How long the next one would wait for a lane (ms). */
 function lineMs(lane: LaneState): number {
   return freeInMs(lane) + lane.owedMs / lane.agent.announcement.slots;
 }
 
-/** Of those that take work at all. */
+/** Of those that take work at all; among equals the first. */
 function shortestLine(lanes: readonly LaneState[]): LaneState | undefined {
-  return lanes
-    .filter(({ agent }) => agent.announcement.slots > 0)
-    .reduce<LaneState | undefined>(
-      (best, lane) => (best === undefined || lineMs(lane) < lineMs(best) ? lane : best),
-      undefined,
-    );
+  let best: LaneState | undefined;
+  let bestMs = Infinity;
+  for (const lane of lanes) {
+    const ms = lane.agent.announcement.slots > 0 ? lineMs(lane) : Infinity;
+    if (ms >= bestMs) continue;
+    bestMs = ms;
+    best = lane;
+  }
+  return best;
 }

@@ -1,23 +1,26 @@
 /** Which jobs exclude each other: two requests for one configuration, two flashes of one device, two builds in one tree. */
 import { type Chain, configurationsOf } from "#protocol/chain.ts";
 import type { ChainId, Configuration } from "#protocol/ids.ts";
-import { isScarce, type Job, mediumName, type OtaTarget } from "#protocol/job.ts";
+import { isScarce, type Job, mediumName, mediumOf, networkOf, type UploadTarget } from "#protocol/job.ts";
 import { cancelChain } from "#coordinator/core/cancel.ts";
 import { isInHand, takesDevice } from "#coordinator/core/in-hand.ts";
 import type { Step } from "#coordinator/core/step.ts";
 
 /**
- * A device is known by where it is reached; two configurations with one address are one device. A rename takes the address
+ * A device is known by where it is reached, over the network or at a port; two configurations with one address are one device. A rename takes the address
  * that its device has now and the one that it will have.
  */
-export function deviceKeys({ host, hostAfter, port }: OtaTarget): readonly string[] {
-  const hosts = hostAfter === undefined ? [host] : [host, hostAfter];
-  return hosts.map((name) => `${name.toLowerCase()}:${port}`);
+export function deviceKeys(target: UploadTarget): readonly string[] {
+  const network = networkOf(target);
+  const hosts = network === undefined ? [] : [network.host, network.hostAfter ?? network.host];
+  const addresses = new Set(hosts.map((name) => `${name.toLowerCase()}:${network?.port}`));
+  return target.kind === "serial" ? [`port ${target.port}`, ...addresses] : [...addresses];
 }
 
 /** What carries this flash and no other at the same time; undefined for a medium that carries many. */
-export function scarceSegment({ medium }: OtaTarget): string | undefined {
-  return medium !== undefined && isScarce(medium) ? mediumName(medium) : undefined;
+export function scarceSegment(target: UploadTarget): string | undefined {
+  const medium = mediumOf(target);
+  return isScarce(medium) ? mediumName(medium) : undefined;
 }
 
 /** Devices, scarce segments and trees that are taken at this moment. */
@@ -34,7 +37,9 @@ export function takenIn(chains: Iterable<Chain>): Taken {
   const segments = new Set<string>();
   const trees = new Set<Configuration>();
   for (const chain of chains) {
-    const { compile, upload } = chain;
+    const { compile, upload, confirm } = chain;
+    if (upload !== undefined && isInHand(confirm?.state))
+      for (const device of deviceKeys(upload.spec.target)) devices.add(device);
     if (isInHand(compile?.state)) for (const configuration of configurationsOf(chain)) trees.add(configuration);
     if (upload === undefined || !takesDevice(upload)) continue;
     for (const device of deviceKeys(upload.spec.target)) devices.add(device);
@@ -87,7 +92,7 @@ export function gateOf(cleaning: Iterable<Chain>): Gate {
 
 /** Whether the gate holds a queued job of the chain back. */
 export function isGated({ isResetting, cleaning }: Gate, chain: Chain, job: Job): boolean {
-  if (job.name === "upload" && job.mode === "probe") return false;
+  if (job.name === "confirm" || (job.name === "upload" && job.mode === "probe")) return false;
   if (job.name === "clean") return isResetting && chain.kind !== "reset";
   return isResetting || configurationsOf(chain).some((name) => cleaning.has(name));
 }

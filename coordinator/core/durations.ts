@@ -1,6 +1,6 @@
 /** How long jobs take, learned from those that have ended. */
 import type { Chain } from "#protocol/chain.ts";
-import { mediumName } from "#protocol/job.ts";
+import { mediumName, mediumOf } from "#protocol/job.ts";
 import type { DurationRecord, Estimate } from "#protocol/records.ts";
 import type { Knowledge } from "#coordinator/core/knowledge.ts";
 
@@ -21,7 +21,7 @@ export function learnFrom(record: DurationRecord | undefined, chain: Chain): Dur
     next = { ...next, platform: manifest.platform, [kind]: measured(next[kind], buildMs) };
   }
   if (flashed?.outcome?.kind === "flashed" && flashed.outcome.level !== "told") {
-    const medium = mediumName(flashed.spec.target.medium ?? { kind: "wifi" });
+    const medium = mediumName(mediumOf(flashed.spec.target));
     next = { ...next, uploads: { ...next.uploads, [medium]: measured(next.uploads[medium], flashed.outcome.flashMs) } };
   }
   return next;
@@ -65,7 +65,7 @@ export function expectedUploadMs(
   { configuration, upload }: Chain,
 ): number {
   if (upload === undefined) return 0;
-  const medium = upload.spec.target.medium ?? { kind: "wifi" };
+  const medium = mediumOf(upload.spec.target);
   const own = durations.get(configuration)?.uploads[mediumName(medium)];
   return own?.ms ?? meansOf(durations).get(`upload ${mediumName(medium)}`) ?? usual.upload[medium.kind];
 }

@@ -20,7 +20,19 @@ export function refusalOf(
   const missing = route.labels.filter((label) => !labels.includes(label));
   if (missing.length > 0) return `does not carry ${missing.join(" and ")}`;
   if (job.avoid.includes(agent)) return "failed here in an earlier attempt";
+  if (job.name === "upload") return refusalOfUpload(job, announcement.upload);
   return job.name === "compile" ? refusalOfBuild(job, announcement.compile) : undefined;
+}
+
+function refusalOfUpload(
+  { spec: { target } }: Extract<Job, { name: "upload" }>,
+  can: AgentState["announcement"]["upload"],
+): string | undefined {
+  if (target.kind !== "serial") return undefined;
+  if (can?.ports.some(({ id }) => id === target.port) !== true) return `has no port ${target.port}`;
+  const { tool } = target;
+  if (tool.kind === "command" && !can.flashers.includes(tool.flasher)) return `has no flasher ${tool.flasher}`;
+  return undefined;
 }
 
 function refusalOfBuild(

@@ -4,6 +4,8 @@ import type { Announcement } from "#protocol/agent.ts";
 import type { Chain } from "#protocol/chain.ts";
 import type { AgentId, BootId, ChainId, Configuration, JobName } from "#protocol/ids.ts";
 import type { JobResult } from "#protocol/job.ts";
+import type { RolloutAction } from "#protocol/rollout.ts";
+import type { Seen } from "#coordinator/core/timing.ts";
 
 /** Names the asker of an answer; made by the intake, used by the interpreter, opaque to the core. */
 export type AnswerTo = number;
@@ -25,7 +27,21 @@ interface FromAgent {
 
 export type FarmEvent =
   | { readonly kind: "chains-submitted"; readonly chains: readonly ChainRequest[]; readonly answerTo: AnswerTo }
-  | { readonly kind: "cancel-asked"; readonly of: CancelTarget; readonly answerTo: AnswerTo }
+  | {
+      readonly kind: "cancel-asked";
+      readonly of: CancelTarget;
+      /** Also a flash over a port that has begun. */
+      readonly isForced?: boolean;
+      readonly answerTo: AnswerTo;
+    }
+  | {
+      readonly kind: "rollout-asked";
+      readonly id: ChainId;
+      readonly action: RolloutAction;
+      readonly answerTo: AnswerTo;
+    }
+  /** An agent hears a device. */
+  | ({ readonly kind: "device-seen" } & Seen)
   /** `id` names the first chain that the request makes. */
   | {
       readonly kind: "clean-asked";

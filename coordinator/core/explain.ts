@@ -3,6 +3,7 @@ import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
 import { describeFailure } from "#protocol/failure.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import { isTerminal, type Job } from "#protocol/job.ts";
+import { describeWindow } from "#protocol/timing.ts";
 import { deviceKeys, gateOf, isGated, scarceSegment, takenIn } from "#coordinator/core/conflicts.ts";
 import { expectedBuildMs, expectedUploadMs } from "#coordinator/core/durations.ts";
 import { refusalOf } from "#coordinator/core/eligibility.ts";
@@ -14,7 +15,9 @@ import { flasherOf, placementRule } from "#coordinator/core/placement.ts";
 import { fedAhead } from "#coordinator/core/scarce-media.ts";
 import { freeInMs, freeOf, type LaneState, lanesOf, slotsOf, warmLanes } from "#coordinator/core/slots.ts";
 import { Step } from "#coordinator/core/step.ts";
+import { isAwaiting, isWithin } from "#coordinator/core/timing.ts";
 import { isWarmFor } from "#coordinator/core/warmth.ts";
+import { heldBack, standingOf } from "#coordinator/core/waves.ts";
 
 export function explain(farm: Farm, id: ChainId, at: number): readonly string[] {
   const chain = farm.chains.get(id);
@@ -33,22 +36,31 @@ function explainJob(step: Step, chain: Chain, job: Job): readonly string[] {
     `${job.name}: ${job.state}${job.assigned === undefined ? "" : ` on ${job.assigned.agent}, attempt ${job.attempt}`}`,
   ];
   for (const failure of job.earlier) lines.push(`  earlier: ${describeFailure(failure)}`);
-  if (job.state === "held") {
-    lines.push(
-      job.name === "clean"
-        ? "  waits until everything that may still write to its trees is dead"
-        : `  waits for the compile of this chain, which is ${chain.compile?.state ?? "missing"}`,
-    );
-  }
+  if (job.state === "held") lines.push(`  waits ${whyHeld(step, chain, job)}`);
   if (job.outcome?.kind === "failed") lines.push(`  ${describeFailure(job.outcome.failure)}`);
   if (job.outcome?.kind === "cancelled") lines.push(`  cancelled: ${job.outcome.cause}`);
   if (job.outcome?.kind === "built") lines.push(...howBuilt(job.outcome));
   if (job.name === "compile" && isInHand(job.state)) lines.push(...howBuilding(step.draft, chain, job));
   if (job.state === "queued") lines.push(...whyQueued(step, chain, job));
-  if (isTerminal(job.state) || job.lane !== "upload") return lines;
+  if (isTerminal(job.state) || job.name !== "upload") return lines;
   if (job.flashClaim !== undefined)
     lines.push("  past the point of no return: the flash ends before anything else happens");
   return lines;
+}
+
+function whyHeld({ draft, at }: Step, chain: Chain, job: Job): string {
+  const { compile, upload, rollout } = chain;
+  if (job.name === "clean") return "until everything that may still write to its trees is dead";
+  if (job.name === "confirm") {
+    if (upload?.state !== "succeeded") return `for the upload of this chain, which is ${upload?.state ?? "missing"}`;
+    const leftMs = (upload.endedAt ?? at) + job.spec.afterMs - at;
+    return `another ${about(Math.max(0, leftMs))}, and then asks the device whether it still runs this build`;
+  }
+  if (compile?.state === "succeeded" && rollout !== undefined) {
+    const why = heldBack(chain, standingOf(draft.rolloutOf(rollout.id)));
+    if (why !== undefined) return `because ${why}`;
+  }
+  return `for the compile of this chain, which is ${compile?.state ?? "missing"}`;
 }
 
 function howBuilding(draft: Draft, chain: Chain, { assigned }: Job): readonly string[] {
@@ -67,11 +79,11 @@ function howBuilt({ reusedFrom, isWarm }: Extract<NonNullable<Job["outcome"]>, {
 
 function whyQueued(step: Step, chain: Chain, job: Job): readonly string[] {
   const { draft, at } = step;
-  const lanes = lanesOf(step, draft.taking()).filter(({ agent }) => agent.announcement.lane === job.lane);
+  const lanes = lanesOf(step, job.lane);
   const wait = (job.notBeforeAt ?? at) - at;
-  const lines = [...whatHolds(draft, chain, job)];
+  const lines = [...whatHolds(step, chain, job)];
   if (wait > 0) lines.push(`  not before ${Math.ceil(wait / 1000)} s from now`);
-  lines.push(...placeInQueue(draft, lanes, chain, job));
+  lines.push(...placeInQueue(step, lanes, chain, job));
   if (job.name === "compile" && wait <= 0) lines.push(...whereMeant(draft, lanes, chain, job, at));
   if (draft.agents().length === 0) lines.push("  no agent has announced itself: start one with `flashyard up`");
   for (const agent of draft.agents()) {
@@ -104,10 +116,10 @@ function whereMeant(draft: Draft, lanes: readonly LaneState[], chain: Chain, job
 }
 
 /** What keeps it from every agent. */
-function whatHolds(draft: Draft, chain: Chain, job: Job): readonly string[] {
+function whatHolds({ draft, at }: Step, chain: Chain, job: Job): readonly string[] {
   const lines: string[] = [];
   const taken = takenIn(draft.taking());
-  if (job.lane === "upload" && job.mode === "probe")
+  if (job.name === "upload" && job.mode === "probe")
     lines.push("  an earlier attempt may have flashed: the device will be asked");
   const flasher = flasherOf(draft.agents(), chain, job);
   if (flasher !== undefined) lines.push(`  ${flasher} was taken for lost, is back and still at it`);
@@ -119,12 +131,18 @@ function whatHolds(draft: Draft, chain: Chain, job: Job): readonly string[] {
         : "  its build tree is being taken away (clean): it is neither built nor flashed until that is over",
     );
   }
-  if (job.lane === "compile" && configurationsOf(chain).some((name) => taken.trees.has(name)))
+  if (job.name === "compile" && configurationsOf(chain).some((name) => taken.trees.has(name)))
     lines.push("  an older build of this configuration is still ending");
   const key = job.name === "compile" ? sharedKey(chain) : undefined;
   const equal = key === undefined ? undefined : equalInHand(draft, chain, key);
   if (equal !== undefined) lines.push(`  ${equal} builds the very same: it will serve this chain as well`);
-  if (job.lane !== "upload") return lines;
+  if (job.name !== "upload") return lines;
+  const { timing } = job.spec;
+  if (timing?.window !== undefined && !isWithin(timing.window, at))
+    lines.push(`  begins between ${describeWindow(timing.window)} only`);
+  if (isAwaiting(job)) lines.push("  waits for a sign of life of its device");
+  const why = chain.rollout === undefined ? undefined : heldBack(chain, standingOf(draft.rolloutOf(chain.rollout.id)));
+  if (why !== undefined) lines.push(`  is kept back: ${why}`);
   const busyKey = deviceKeys(job.spec.target).find((key) => taken.devices.has(key));
   if (busyKey !== undefined) lines.push(`  another upload to ${busyKey} has not ended`);
   const segment = scarceSegment(job.spec.target);
@@ -134,9 +152,9 @@ function whatHolds(draft: Draft, chain: Chain, job: Job): readonly string[] {
 }
 
 /** Where it stands, why, and when it may begin. */
-function placeInQueue(draft: Draft, lanes: readonly LaneState[], chain: Chain, job: Job): readonly string[] {
+function placeInQueue({ draft, at }: Step, lanes: readonly LaneState[], chain: Chain, job: Job): readonly string[] {
   const slots = slotsOf(lanes);
-  const inOrder = new Map([...placementRule.order(draft, job.lane, lanes)].map((one) => [one.id, one]));
+  const inOrder = new Map([...placementRule.order(draft, job.lane, lanes, at)].map((one) => [one.id, one]));
   const place = [...inOrder.keys()].indexOf(chain.id);
   const ahead = [...inOrder.values()].slice(0, Math.max(0, place));
   const lines = [
@@ -145,7 +163,7 @@ function placeInQueue(draft: Draft, lanes: readonly LaneState[], chain: Chain, j
   if (job.name === "compile") {
     const isAmong = (ahead: readonly Chain[]) => ahead.some(({ id }) => id === chain.id);
     const segment = chain.upload === undefined ? undefined : scarceSegment(chain.upload.spec.target);
-    if (isAmong(fedAhead(draft, lanes))) lines.push(`  goes ahead: ${segment} must not run dry`);
+    if (isAmong(fedAhead(draft, lanes, at))) lines.push(`  goes ahead: ${segment} must not run dry`);
   }
   const able = lanes.filter(({ agent }) => refusalOf(job, agent, draft.knowledge) === undefined);
   if (able.length === 0) return [...lines, "  cannot start: no agent that is here may take it"];
@@ -159,6 +177,7 @@ function placeInQueue(draft: Draft, lanes: readonly LaneState[], chain: Chain, j
 function lengthOf({ knowledge }: Draft, chain: Chain, job: Job): string {
   if (job.name === "clean") return "takes as long as deleting its files";
   if (job.name === "upload") return `expected to take ${about(expectedUploadMs(knowledge, chain))}`;
+  if (job.name === "confirm") return "a question to the device";
   const [warmMs, coldMs] = [expectedBuildMs(knowledge, chain, true), expectedBuildMs(knowledge, chain, false)];
   return `expected to take ${about(warmMs)} where its tree is warm, ${about(coldMs)} elsewhere`;
 }

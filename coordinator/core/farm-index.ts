@@ -8,7 +8,7 @@
  */
 import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
 import type { AgentId, ChainId, Configuration } from "#protocol/ids.ts";
-import type { CompileJob, Lane } from "#protocol/job.ts";
+import { type CompileJob, type ConfirmJob, isTerminal, type Lane } from "#protocol/job.ts";
 import { expectedBuildMs, expectedUploadMs, hasBuilt } from "#coordinator/core/durations.ts";
 import { isCleaning, isInHand, isTaking } from "#coordinator/core/in-hand.ts";
 import type { Knowledge } from "#coordinator/core/knowledge.ts";
@@ -17,6 +17,7 @@ import { buildKey } from "#coordinator/core/reuse.ts";
 import { queuedJob } from "#coordinator/core/queued-job.ts";
 import { Segments } from "#coordinator/core/segments.ts";
 import { SortedIds } from "#coordinator/core/sorted-ids.ts";
+import { isAwaiting } from "#coordinator/core/timing.ts";
 import { SumOfIds } from "#coordinator/core/sum-of-ids.ts";
 
 type Chains = ReadonlyMap<ChainId, Chain>;
@@ -35,9 +36,14 @@ export class FarmIndex {
   readonly freeing = new Set<ChainId>();
   /** Chains of which a clean is not over. */
   readonly cleaning = new Set<ChainId>();
+  /** Chains whose upload waits for a sign of life of its device. */
+  readonly awaiting = new Set<ChainId>();
+  /** Chains whose device has been flashed, and is to be asked again. */
+  readonly confirming = new Set<ChainId>();
   /** Chains of which an agent has a job in hand. */
   readonly #inHandOf = new Map<AgentId, Set<ChainId>>();
   readonly #ofConfiguration = new Map<Configuration, Set<ChainId>>();
+  readonly #ofRollout = new Map<ChainId, Set<ChainId>>();
   /** Chains that build, by what they build (`reuse.ts`). */
   readonly #ofBuildKey = new Map<string, Set<ChainId>>();
 
@@ -77,6 +83,15 @@ export class FarmIndex {
     return [...(this.#ofConfiguration.get(configuration) ?? [])].sort();
   }
 
+  ofRollout(id: ChainId): readonly ChainId[] {
+    return [...(this.#ofRollout.get(id) ?? [])].sort();
+  }
+
+  /** Rollouts of which a chain is live. */
+  rollouts(): readonly ChainId[] {
+    return [...this.#ofRollout.keys()].sort();
+  }
+
   ofBuildKey(key: string): readonly ChainId[] {
     return [...(this.#ofBuildKey.get(key) ?? [])].sort();
   }
@@ -92,7 +107,9 @@ export class FarmIndex {
     mark(this.taking, id, after !== undefined && isTaking(after));
     mark(this.freeing, id, after !== undefined && isFreeing(after));
     mark(this.cleaning, id, after !== undefined && isCleaning(after));
-    // The configurations of a chain, and what it builds, never change.
+    mark(this.awaiting, id, isAwaiting(after?.upload));
+    mark(this.confirming, id, after?.upload?.state === "succeeded" && isOpen(after.confirm));
+    // The configurations of a chain, its rollout, and what it builds, never change.
     if (after === undefined && before !== undefined) this.#leave(before);
     if (before === undefined && after !== undefined) this.#join(after);
   }
@@ -113,13 +130,19 @@ export class FarmIndex {
 
   #join(chain: Chain): void {
     for (const name of configurationsOf(chain)) join(this.#ofConfiguration, name, chain.id);
+    if (chain.rollout !== undefined) join(this.#ofRollout, chain.rollout.id, chain.id);
     if (chain.compile !== undefined) join(this.#ofBuildKey, keyOf(chain.compile), chain.id);
   }
 
   #leave(chain: Chain): void {
     for (const name of configurationsOf(chain)) leave(this.#ofConfiguration, name, chain.id);
+    if (chain.rollout !== undefined) leave(this.#ofRollout, chain.rollout.id, chain.id);
     if (chain.compile !== undefined) leave(this.#ofBuildKey, keyOf(chain.compile), chain.id);
   }
+}
+
+function isOpen(confirm: ConfirmJob | undefined): boolean {
+  return confirm !== undefined && !isTerminal(confirm.state);
 }
 
 function keyOf({ spec, route }: CompileJob): string {

@@ -205,6 +205,26 @@ export class Draft {
     return this.#index.cleaning.size === 0 ? [] : this.#all([...this.#index.cleaning].sort());
   }
 
+  /** Chains of one rollout, oldest first. */
+  rolloutOf(id: ChainId): readonly Chain[] {
+    return this.#all(this.#index.ofRollout(id));
+  }
+
+  /** Rollouts that are not over. */
+  rollouts(): readonly ChainId[] {
+    return this.#index.rollouts();
+  }
+
+  /** Chains whose upload waits for a sign of life of its device; in any order. */
+  awaiting(): readonly Chain[] {
+    return this.#all([...this.#index.awaiting]);
+  }
+
+  /** Chains whose device has been flashed and is to be asked again; in any order. */
+  confirming(): readonly Chain[] {
+    return this.#all([...this.#index.confirming]);
+  }
+
   /** Chains with a job that has been in hand and is no longer; in any order. */
   freeing(): readonly Chain[] {
     return this.#all(this.#index.freeing);
@@ -220,6 +240,7 @@ export class Draft {
   }
 
   agents(): readonly AgentState[] {
+    if (this.#agents.size === 0) return [...this.#base.agents.values()];
     const all = [...this.#base.agents.values()].map((state) => this.#agents.get(state.announcement.agent) ?? state);
     for (const [id, state] of this.#agents) if (!this.#base.agents.has(id)) all.push(state);
     return all;

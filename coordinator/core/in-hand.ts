@@ -16,8 +16,13 @@ export function takesDevice(upload: UploadJob): boolean {
 }
 
 /** True for a chain that takes a tree, a device or a slot. */
-export function isTaking({ clean, compile, upload }: Chain): boolean {
-  return isInHand(clean?.state) || isInHand(compile?.state) || (upload !== undefined && takesDevice(upload));
+export function isTaking({ clean, compile, upload, confirm }: Chain): boolean {
+  return (
+    isInHand(clean?.state) ||
+    isInHand(compile?.state) ||
+    isInHand(confirm?.state) ||
+    (upload !== undefined && takesDevice(upload))
+  );
 }
 
 /** True for a chain that is to take trees away and has not ended. */

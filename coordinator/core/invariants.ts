@@ -12,10 +12,12 @@
  *    or dying.
  * 8. While trees are taken away, nothing is in hand that may write to them; in a reset, nothing at all but probes.
  * 9. At most one flash is in hand on a scarce segment.
+ * 10. Only a device that has been flashed is asked to confirm that.
+ * 11. No flash is in hand of a rollout's wave while an earlier wave has not ended.
  */
-import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
+import { type Chain, configurationsOf, isFinished, jobsOf } from "#protocol/chain.ts";
 import { type Job, isTerminal } from "#protocol/job.ts";
-import { jobRef } from "#protocol/ids.ts";
+import { type ChainId, jobRef } from "#protocol/ids.ts";
 import { isPastNoReturn } from "#coordinator/core/cancel.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
 import { deviceKeys, scarceSegment } from "#coordinator/core/conflicts.ts";
@@ -33,6 +35,7 @@ export function checkFarm(farm: Farm): readonly string[] {
   checkExclusion(farm, broken);
   checkSlots(farm, broken);
   checkCleans(farm, broken);
+  checkRollouts(farm, broken);
   return broken;
 }
 
@@ -58,7 +61,7 @@ function checkJob(chain: Chain, job: Job, broken: string[]): void {
   if (isTerminal(job.state) && (job.outcome === undefined || job.endedAt === undefined)) {
     broken.push(`3: ${ref} is ${job.state} without outcome or end`);
   }
-  if (job.lane === "upload") {
+  if (job.name === "upload") {
     if (job.flashClaim !== undefined && manifestOf(chain) === undefined)
       broken.push(`5: ${ref} may flash but has no artifact`);
     if (job.mode === "probe" && job.flashClaim === undefined) broken.push(`5: ${ref} probes though nobody has flashed`);
@@ -77,6 +80,8 @@ function checkExclusion(farm: Farm, broken: string[]): void {
       devices.add(device);
     }
     const segment = upload !== undefined && isInHand(upload.state) ? scarceSegment(upload.spec.target) : undefined;
+    if (upload !== undefined && isInHand(chain.confirm?.state) && chain.upload?.state !== "succeeded")
+      broken.push(`10: ${id} is confirmed while its upload is ${upload.state}`);
     if (segment !== undefined && segments.has(segment)) broken.push(`9: two uploads by ${segment}, one of them ${id}`);
     if (segment !== undefined) segments.add(segment);
     const jobs = [compile, upload].filter((job) => job !== undefined);
@@ -89,6 +94,21 @@ function checkExclusion(farm: Farm, broken: string[]): void {
       if (isLive && configurations.has(name)) broken.push(`7: two live chains of ${name}, one of them ${id}`);
       if (isLive) configurations.add(name);
     }
+  }
+}
+
+function checkRollouts(farm: Farm, broken: string[]): void {
+  const openWaves = new Map<ChainId, number>();
+  for (const chain of farm.chains.values()) {
+    if (chain.rollout === undefined || isFinished(chain)) continue;
+    const { id, wave } = chain.rollout;
+    openWaves.set(id, Math.min(wave, openWaves.get(id) ?? wave));
+  }
+  for (const { id, rollout, upload } of farm.chains.values()) {
+    if (rollout === undefined || upload === undefined || !isInHand(upload.state)) continue;
+    const open = openWaves.get(rollout.id) ?? rollout.wave;
+    if (rollout.wave > open)
+      broken.push(`11: ${id} of wave ${rollout.wave} is flashed while wave ${open} has not ended`);
   }
 }
 

@@ -34,7 +34,7 @@ function inHandOf(step: Step, agent: AgentId): readonly { chain: Chain; job: Job
 function lose(step: Step, chain: Chain, job: Job, agent: AgentId, probeAt: number): void {
   if (job.name === "clean") {
     settleFailure(step, chain, job, { kind: "agent-lost", agent, effect: "none" });
-  } else if (job.lane === "upload" && job.flashClaim !== undefined) {
+  } else if (job.name === "upload" && job.flashClaim !== undefined) {
     // A probe writes nothing: by the time it began the lost flash was dead, and the next one need not wait again.
     const notBeforeAt = job.mode === "probe" ? step.at : probeAt;
     requeue(step, chain, job, { kind: "agent-lost", agent, effect: "uncertain" }, { mode: "probe", notBeforeAt });

@@ -1,18 +1,21 @@
 /** Which queued job goes to which idle lane, now. */
 import type { Chain } from "#protocol/chain.ts";
 import { configurationsOf } from "#protocol/chain.ts";
-import type { AgentId, Configuration } from "#protocol/ids.ts";
+import type { AgentId, ChainId, Configuration } from "#protocol/ids.ts";
 import type { Job, Lane } from "#protocol/job.ts";
 import { atomicRecordsMax } from "#protocol/limits.ts";
 import { chooseLane } from "#coordinator/core/choice.ts";
-import { deviceKeys, type Gate, gateOf, isGated, scarceSegment, takenIn } from "#coordinator/core/conflicts.ts";
+import { deviceKeys, gateOf, isGated, scarceSegment, takenIn } from "#coordinator/core/conflicts.ts";
 import { equalInHand, sharedKey } from "#coordinator/core/equal-builds.ts";
 import type { AgentState, Draft } from "#coordinator/core/farm.ts";
-import { type Plan, planBuilds } from "#coordinator/core/plan.ts";
+import { isInHand } from "#coordinator/core/in-hand.ts";
+import { noPlan, planBuilds } from "#coordinator/core/plan.ts";
 import { inOrder } from "#coordinator/core/queue.ts";
 import { queuedJob } from "#coordinator/core/queued-job.ts";
-import { expectedMsAt, freeOf, type LaneState, lanesOf, warmLanes } from "#coordinator/core/slots.ts";
+import { expectedMsAt, freeOf, freeSlots, lanesOf, warmLanes } from "#coordinator/core/slots.ts";
 import type { Step } from "#coordinator/core/step.ts";
+import { isWithin } from "#coordinator/core/timing.ts";
+import { heldBack, type Standing, standingOf } from "#coordinator/core/waves.ts";
 
 /** The order of the queue and the choice of a lane; another one stands in for the farm's own in benchmarks. */
 export interface PlacementRule {
@@ -24,14 +27,12 @@ export interface PlacementRule {
 
 export const placementRule: PlacementRule = { order: inOrder, plan: planBuilds, choose: chooseLane };
 
-const noPlan: Plan = new Map();
-
 /**
  * The agent that was taken for lost in the middle of a flash, is back, and says that it is still at it. The device is asked
  * when it has let go: asked now, it would name the old build and be flashed by somebody else at the same time.
  */
 export function flasherOf(agents: readonly AgentState[], chain: Chain, job: Job): AgentId | undefined {
-  if (job.lane !== "upload" || job.flashClaim === undefined) return undefined;
+  if (job.name !== "upload" || job.flashClaim === undefined) return undefined;
   const { attempt } = job.flashClaim;
   return agents.find(
     ({ announcement, vanishedAt }) =>
@@ -49,16 +50,9 @@ interface Placed {
 /** Assigns queued jobs in the order of the queue, each to the lane that is best for it. */
 export function place(step: Step, rule: PlacementRule = placementRule): void {
   const { draft } = step;
-  if (!draft.agents().some((agent) => mayHaveRoom(draft, agent))) return;
-  const taking = draft.taking();
-  const lanes = lanesOf(step, taking);
-  if (lanes.every(({ free }) => free <= 0)) return;
-  const taken = takenIn(taking);
-  const gate = gateOf(draft.cleaning());
-  const placed = [
-    ...placeBuilds(step, rule, lanes, gate, new Set(taken.trees)),
-    ...placeUploads(step, rule, lanes, gate, new Set([...taken.devices, ...taken.segments])),
-  ].sort((a, b) => (a.chain.id < b.chain.id ? -1 : 1));
+  const builds = hasRoom(draft, "compile") ? placeBuilds(step, rule) : [];
+  const uploads = hasRoom(draft, "upload") ? placeUploads(step, rule) : [];
+  const placed = [...builds, ...uploads].sort((a, b) => (a.chain.id < b.chain.id ? -1 : 1));
   // A chain that has changed before may have freed the place of one that has not, so its record is written first.
   const changedBefore = new Set(draft.changedChains().keys());
   const others = placed.filter(({ chain }) => !changedBefore.has(chain.id));
@@ -69,27 +63,29 @@ export function place(step: Step, rule: PlacementRule = placementRule): void {
   for (const { chain, job, agent } of others.slice(0, Math.max(0, room))) dispatch(step, chain, job, agent);
 }
 
-/** Cheap, and asked first: on a busy farm most steps have nothing to place. A chain has at most one job in an agent's hands. */
-function mayHaveRoom(draft: Draft, { announcement, vanishedAt }: AgentState): boolean {
-  const { agent, lane, slots, holding } = announcement;
-  if (vanishedAt !== undefined || !draft.hasQueued(lane)) return false;
-  const storing = holding.filter(({ isStoring }) => isStoring === true).length;
-  return draft.inHandCount(agent) - Math.min(slots, storing) < slots;
+/** Asked first: on a busy farm most steps have nothing to place. */
+function hasRoom(draft: Draft, name: Lane): boolean {
+  return (
+    draft.hasQueued(name) &&
+    draft
+      .agents()
+      .some(
+        (agent) => agent.announcement.lane === name && agent.vanishedAt === undefined && freeSlots(draft, agent) > 0,
+      )
+  );
 }
 
-function placeBuilds(
-  step: Step,
-  rule: PlacementRule,
-  lanes: readonly LaneState[],
-  gate: Gate,
-  trees: Set<Configuration>,
-): readonly Placed[] {
-  const begun = new Set<string>();
-  return placeLane(step, rule, lanes, "compile", (chain, job) => {
+function placeBuilds(step: Step, rule: PlacementRule): readonly Placed[] {
+  const { draft } = step;
+  const gate = gateOf(draft.cleaning());
+  const [trees, begun] = [new Set<Configuration>(), new Set<string>()];
+  const isTaken = (name: Configuration) =>
+    trees.has(name) || draft.chainsOf(name).some(({ compile }) => isInHand(compile?.state));
+  return placeLane(step, rule, "compile", (chain, job) => {
     const names = configurationsOf(chain);
-    if (isGated(gate, chain, job) || names.some((name) => trees.has(name))) return undefined;
+    if (isGated(gate, chain, job) || names.some(isTaken)) return undefined;
     const key = sharedKey(chain);
-    if (key !== undefined && (begun.has(key) || equalInHand(step.draft, chain, key) !== undefined)) return undefined;
+    if (key !== undefined && (begun.has(key) || equalInHand(draft, chain, key) !== undefined)) return undefined;
     return () => {
       // Cleans of one configuration on several agents are no obstacle to each other.
       if (job.name === "compile") for (const name of names) trees.add(name);
@@ -98,21 +94,41 @@ function placeBuilds(
   });
 }
 
-/** @param taken devices and scarce segments */
-function placeUploads(
-  step: Step,
-  rule: PlacementRule,
-  lanes: readonly LaneState[],
-  gate: Gate,
-  taken: Set<string>,
-): readonly Placed[] {
-  const agents = step.draft.agents();
-  return placeLane(step, rule, lanes, "upload", (chain, job) => {
-    if (job.lane !== "upload" || isGated(gate, chain, job)) return undefined;
-    const { target } = job.spec;
+/** Whether the rollout of a chain keeps its flash back; each rollout is looked at once. */
+export function whatIsHeldBack(draft: Draft): (chain: Chain) => boolean {
+  const standings = new Map<ChainId, Standing>();
+  return (chain) => {
+    if (chain.rollout === undefined) return false;
+    const { id } = chain.rollout;
+    const standing = standings.get(id) ?? standingOf(draft.rolloutOf(id));
+    standings.set(id, standing);
+    return heldBack(chain, standing) !== undefined;
+  };
+}
+
+function placeUploads(step: Step, rule: PlacementRule): readonly Placed[] {
+  const { draft } = step;
+  const agents = draft.agents();
+  const gate = gateOf(draft.cleaning());
+  const { devices: takenDevices, segments: takenSegments } = takenIn(draft.taking());
+  const taken = new Set([...takenDevices, ...takenSegments]);
+  const isHeldBack = whatIsHeldBack(draft);
+  return placeLane(step, rule, "upload", (chain, job) => {
+    const { upload } = chain;
+    if (upload === undefined || isGated(gate, chain, job)) return undefined;
+    const { target, timing } = upload.spec;
     const devices = deviceKeys(target);
+    if (job.name === "confirm") {
+      // Nothing is sent, so that no medium is taken; but while another image goes there, the device has nothing to say.
+      if (devices.some((device) => taken.has(device))) return undefined;
+      return () => {
+        for (const key of devices) taken.add(key);
+      };
+    }
     const segment = scarceSegment(target);
-    const isProbe = job.mode === "probe";
+    const isProbe = upload.mode === "probe";
+    if (!isProbe && timing?.window !== undefined && !isWithin(timing.window, step.at)) return undefined;
+    if (!isProbe && isHeldBack(chain)) return undefined;
     if (segment !== undefined && taken.has(segment)) return undefined;
     // A probe has kept its device since its flash was lost.
     if (isProbe ? flasherOf(agents, chain, job) !== undefined : devices.some((device) => taken.has(device)))
@@ -127,15 +143,13 @@ function placeUploads(
 function placeLane(
   step: Step,
   rule: PlacementRule,
-  all: readonly LaneState[],
   name: Lane,
   reserve: (chain: Chain, job: Job) => (() => void) | undefined,
 ): readonly Placed[] {
-  const lanes = all.filter(({ agent }) => agent.announcement.lane === name);
+  const lanes = lanesOf(step, name);
   const placed: Placed[] = [];
   const { knowledge } = step.draft;
   let free = lanes.reduce((sum, lane) => sum + Math.max(0, lane.free), 0);
-  if (free === 0 || !step.draft.hasQueued(name)) return placed;
   const seen = new Set<string>();
   const plan = name === "compile" ? rule.plan(step.draft, lanes, step.at) : noPlan;
   const warmFor = warmLanes(step.draft, lanes);
@@ -156,7 +170,7 @@ function placeLane(
     if (choice.lane.free === 0) open = freeOf(open);
     placed.push({ chain, job, agent: choice.lane.agent });
   };
-  for (const chain of rule.order(step.draft, name, lanes)) {
+  for (const chain of rule.order(step.draft, name, lanes, step.at)) {
     if (free === 0) return placed;
     if (!seen.has(chain.id)) consider(chain, false);
     seen.add(chain.id);

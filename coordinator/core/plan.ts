@@ -1,13 +1,13 @@
 /**
  * Which machine each queued build is meant for, so that all of them end at about the same time.
  *
- * 1. A build whose tree is somewhere is meant for a machine that has it; then one whose tree is nowhere, longest first, for the machine
- *    that has least to do.
+ * 1. A build whose tree is at one machine is meant for that; then one whose tree is nowhere, longest first, for the machine that has least
+ *    to do; then one whose tree is at several, for that of them: short ones level what the long ones have left uneven.
  * 2. Of the builds that are meant for it a machine takes them in the order of the queue, short ones first: that a long one waits at its
  *    machine delays nobody, and the end stays the same.
- * 3. The more urgent are planned as if there were no others, and what is fed ahead before what is not: neither waits for a machine
- *    that is kept busy by the rest.
+ * 3. The more urgent are planned as if there were no others: they do not wait for a machine that is kept busy by the rest.
  * 4. What has waited beyond its place in the queue (`order.ts`) is not planned: it takes the next slot.
+ * 5. Where a scarce medium outlasts all builds (`scarce-media.ts`) nothing is planned: the end of the builds is not the end.
  */
 import type { Chain } from "#protocol/chain.ts";
 import type { ChainId } from "#protocol/ids.ts";
@@ -15,7 +15,7 @@ import { expectedBuildMs } from "#coordinator/core/durations.ts";
 import { refusalOf } from "#coordinator/core/eligibility.ts";
 import type { Draft } from "#coordinator/core/farm.ts";
 import { rankOf } from "#coordinator/core/order.ts";
-import { fedAhead } from "#coordinator/core/scarce-media.ts";
+import { outlasting } from "#coordinator/core/scarce-media.ts";
 import { isIdleLonger, type LaneState } from "#coordinator/core/slots.ts";
 import { isWarmFor } from "#coordinator/core/warmth.ts";
 
@@ -27,10 +27,11 @@ const looksMax = 1_024;
 
 export type Plan = ReadonlyMap<ChainId, LaneState>;
 
+export const noPlan: Plan = new Map();
+
 interface Candidate {
   readonly chain: Chain;
   readonly rank: number;
-  readonly isFed: boolean;
   readonly eligible: readonly LaneState[];
   readonly warm: readonly LaneState[];
   readonly warmMs: number;
@@ -40,8 +41,9 @@ interface Candidate {
 /** @param lanes compile lanes, full ones as well */
 export function planBuilds(draft: Draft, lanes: readonly LaneState[], at: number): Plan {
   const open = lanes.filter(({ agent }) => agent.announcement.slots > 0);
+  if (open.length < 2 || draft.queuedBuilds * open.length > looksMax) return noPlan;
+  if (outlasting(draft, open).size > 0) return noPlan;
   const plan = new Planning(open);
-  if (open.length < 2 || draft.queuedBuilds * open.length > looksMax) return plan.plan;
   const candidates = candidatesOf(draft, open, at);
   for (const rank of new Set(candidates.map((one) => one.rank).sort((a, b) => a - b))) {
     plan.add(candidates.filter((one) => one.rank === rank));
@@ -60,11 +62,12 @@ class Planning {
   }
 
   add(candidates: readonly Candidate[]): void {
-    const withTree = candidates.filter(({ warm }) => warm.length > 0);
-    const without = candidates.filter(({ warm }) => warm.length === 0);
-    for (const one of withTree) this.#assign(one, this.#least(one.warm), one.warmMs);
-    const inTurn = without.toSorted((a, b) => Number(b.isFed) - Number(a.isFed) || b.coldMs - a.coldMs);
+    const withTrees = (least: number, most: number) =>
+      candidates.filter(({ warm }) => warm.length >= least && warm.length <= most);
+    for (const one of withTrees(1, 1)) this.#assign(one, this.#least(one.warm), one.warmMs);
+    const inTurn = withTrees(0, 0).toSorted((a, b) => b.coldMs - a.coldMs);
     for (const one of inTurn) this.#assign(one, this.#least(one.eligible), one.coldMs);
+    for (const one of withTrees(2, Infinity)) this.#assign(one, this.#least(one.warm), one.warmMs);
   }
 
   #assign({ chain }: Candidate, lane: LaneState | undefined, ms: number): void {
@@ -93,14 +96,13 @@ class Planning {
 function candidatesOf(draft: Draft, open: readonly LaneState[], at: number): readonly Candidate[] {
   const found: Candidate[] = [];
   const { knowledge } = draft;
-  const fed = new Set(fedAhead(draft, open));
   for (const chain of draft.inTurn()) {
     const { compile } = chain;
     if (compile?.state !== "queued" || (compile.notBeforeAt ?? 0) > at || draft.isOverdue(chain.id, at)) continue;
     const eligible = open.filter(({ agent }) => refusalOf(compile, agent, knowledge) === undefined);
     const warm = eligible.filter(({ agent }) => isWarmFor(chain, agent));
     const [warmMs, coldMs] = [expectedBuildMs(knowledge, chain, true), expectedBuildMs(knowledge, chain, false)];
-    found.push({ chain, rank: rankOf(chain), isFed: fed.has(chain), eligible, warm, warmMs, coldMs });
+    found.push({ chain, rank: rankOf(chain), eligible, warm, warmMs, coldMs });
   }
   return found;
 }

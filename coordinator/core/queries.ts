@@ -1,7 +1,8 @@
 /** What people ask of the farm: where things stand. Pure. */
 import type { AgentView } from "#protocol/admin.ts";
 import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
-import { type JobName, JobName as JobNames } from "#protocol/ids.ts";
+import { type Configuration, type JobName, JobName as JobNames } from "#protocol/ids.ts";
+import { manifestOf } from "#coordinator/core/chains.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { loadOf } from "#coordinator/core/slots.ts";
 
@@ -47,6 +48,32 @@ export function findChain(
     if (chain !== undefined) return { chain, job };
   }
   return undefined;
+}
+
+/**
+ * The newest build that the device of a configuration is known to have run well: it was still running a minute after its flash, or where
+ * that was not asked, after it. Not the one that it was flashed with last.
+ * @param newestFirst live and ended chains
+ */
+export function lastGoodBuild(newestFirst: readonly Chain[], configuration: Configuration) {
+  const flashed = newestFirst.filter(
+    (chain) => chain.configuration === configuration && chain.upload?.flashClaim !== undefined,
+  );
+  const current = flashed[0] === undefined ? undefined : identityOf(flashed[0]);
+  for (const chain of flashed) {
+    const { upload, confirm } = chain;
+    const manifest = manifestOf(chain);
+    const isGood = upload?.state === "succeeded" && (confirm === undefined || confirm.state === "succeeded");
+    if (!isGood || manifest === undefined || identityOf(chain) === current) continue;
+    return { chain: chain.id, configuration, manifest, builtAt: chain.compile?.endedAt ?? chain.createdAt };
+  }
+  return undefined;
+}
+
+/** What tells one build from another: its time where it has one, else its image. */
+function identityOf(chain: Chain): string | undefined {
+  const manifest = manifestOf(chain);
+  return manifest?.esphome?.buildTimeStr ?? manifest?.images[0]?.digest;
 }
 
 /** The newest build that has succeeded among the chains that are named by their id or configuration. */

@@ -11,6 +11,7 @@ import { isPastNoReturn } from "#coordinator/core/cancel.ts";
 import { refusalOf } from "#coordinator/core/eligibility.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Step } from "#coordinator/core/step.ts";
+import { awaitEveryMs } from "#coordinator/core/timing.ts";
 
 /** Applies the result of the attempt in hand to its job, and to the dependent that was held for it. */
 export function settleAttempt(step: Step, chain: Chain, job: Job, result: JobResult): void {
@@ -19,6 +20,7 @@ export function settleAttempt(step: Step, chain: Chain, job: Job, result: JobRes
     switch (result.kind) {
       case "built":
       case "flashed":
+      case "confirmed":
       case "cleaned":
         settleSuccess(step, chain, job, result);
         break;
@@ -40,16 +42,18 @@ export function settleAttempt(step: Step, chain: Chain, job: Job, result: JobRes
 /** The result proves that the attempt has ended. A cancelled build stays cancelled even if it had just succeeded. */
 function settleCancelling(step: Step, chain: Chain, job: Job, result: JobResult): void {
   if (result.kind === "flashed") settleSuccess(step, chain, job, result);
+  // Cut off by force in the middle of a flash: the device has something to say about that.
+  else if (result.kind === "failed" && isPastNoReturn(job)) end(step, chain, job, result.failure);
   else step.change(chain.id, job.name, { state: "cancelled" });
 }
 
-const resultOf = { compile: "built", upload: "flashed", clean: "cleaned" } as const;
+const resultOf = { compile: "built", upload: "flashed", confirm: "confirmed", clean: "cleaned" } as const;
 
 function settleSuccess(
   step: Step,
   chain: Chain,
   job: Job,
-  result: Extract<JobResult, { kind: "built" | "flashed" | "cleaned" }>,
+  result: Extract<JobResult, { kind: "built" | "flashed" | "confirmed" | "cleaned" }>,
 ): void {
   const fits = result.kind === resultOf[job.name];
   if (fits) step.change(chain.id, job.name, { state: "succeeded", outcome: result });
@@ -94,6 +98,7 @@ function end(step: Step, chain: Chain, job: Job, failure: Failure): void {
 /** Whether it is certain what a failed job left on its device. */
 function isDeviceKnown(job: Job, failure: Failure): boolean {
   if (job.lane === "compile" || failure.kind === "not-running") return true;
+  if (job.name === "confirm") return failure.kind === "rolled-back";
   // A probe touches nothing, but it was sent because an earlier attempt may have; only the device's own word settles that.
   if (job.mode === "probe") return false;
   // A bug that shows after the flash claim says nothing of what was sent before it.
@@ -105,10 +110,9 @@ function isDeviceKnown(job: Job, failure: Failure): boolean {
 /** Tries again where that is safe and can help; a job past its flash claim is never dispatched to flash again. */
 export function settleFailure(step: Step, chain: Chain, job: Job, failure: Failure): void {
   const isLost = failure.kind === "agent-lost";
-  const triesMax = isLost ? lostAttemptsMax : attemptsMax;
-  const isFinal =
-    retryOf(failure) === "never" || isPastNoReturn(job) || job.name === "clean" || job.earlier.length + 1 >= triesMax;
-  if (isFinal) {
+  const isFinal = retryOf(failure) === "never" || isPastNoReturn(job) || job.name === "clean";
+  if (!isFinal && isUnreached(failure)) return settleUnreached(step, chain, job, failure);
+  if (isFinal || job.earlier.length + 1 >= (isLost ? lostAttemptsMax : attemptsMax)) {
     end(step, chain, job, failure);
     return;
   }
@@ -122,6 +126,27 @@ export function settleFailure(step: Step, chain: Chain, job: Job, failure: Failu
     return;
   }
   requeue(step, chain, job, failure, { avoid, notBeforeAt: elsewhere ? step.at : step.at + backoffOf(job) });
+}
+
+const isUnreached = ({ kind }: Failure): boolean => kind === "device-unreachable" || kind === "port-missing";
+
+/**
+ * The device does not answer this agent. Every other agent that may have the job is asked before there is a pause; and a job that
+ * waits for its device goes on waiting.
+ */
+function settleUnreached(step: Step, chain: Chain, job: Job, failure: Failure): void {
+  const able = step.draft
+    .agents()
+    .filter((agent) => refusalOf({ ...job, avoid: [] }, agent, step.draft.knowledge) === undefined)
+    .map(({ announcement }) => announcement.agent);
+  const avoid = job.assigned === undefined ? job.avoid : [...job.avoid, job.assigned.agent];
+  if (able.some((agent) => !avoid.includes(agent))) {
+    requeue(step, chain, job, failure, { avoid, notBeforeAt: step.at });
+  } else if (job.name === "upload" && job.spec.timing?.isAwaited === true) {
+    requeue(step, chain, job, failure, { avoid: [], notBeforeAt: step.at + awaitEveryMs });
+  } else if (job.attempt >= attemptsMax * Math.max(1, able.length)) {
+    end(step, chain, job, failure);
+  } else requeue(step, chain, job, failure, { avoid: [], notBeforeAt: step.at + backoffOf(job) });
 }
 
 /** Pause before the next attempt: three times as long with each failure. */

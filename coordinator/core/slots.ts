@@ -2,7 +2,7 @@
 import type { Chain } from "#protocol/chain.ts";
 import { jobsOf } from "#protocol/chain.ts";
 import type { AgentId } from "#protocol/ids.ts";
-import type { Job } from "#protocol/job.ts";
+import type { Job, Lane } from "#protocol/job.ts";
 import { expectedBuildMs, expectedUploadMs } from "#coordinator/core/durations.ts";
 import type { AgentState, Draft } from "#coordinator/core/farm.ts";
 import { isInHand } from "#coordinator/core/in-hand.ts";
@@ -26,8 +26,9 @@ export interface LaneState {
 
 /** Until one of its slots is free (ms), as far as one can tell; 0 while one is. */
 export function freeInMs({ free, rests, placed }: LaneState): number {
+  if (free > 0) return 0;
   const all = [...rests(), ...placed];
-  return free > 0 || all.length === 0 ? 0 : Math.min(...all);
+  return all.length === 0 ? 0 : Math.min(...all);
 }
 
 interface Load {
@@ -67,20 +68,27 @@ function isStoring({ announcement, vanishedAt }: AgentState, chain: Chain, job: 
   );
 }
 
-/** Every lane of every agent that is here and takes work, also full ones. */
-export function lanesOf({ draft, at }: Step, taking: readonly Chain[]): readonly LaneState[] {
-  const agentOf = (agent: AgentId) => draft.agent(agent);
-  const load = loadOf(taking, agentOf);
-  const present = draft.agents().filter(({ vanishedAt }) => vanishedAt === undefined);
-  let kept: ReturnType<typeof restsOf> | undefined;
-  const rests = () => (kept ??= restsOf(draft.knowledge, taking, agentOf, at));
+/** Slots of an agent that no record has assigned. */
+export function freeSlots(draft: Draft, { announcement }: AgentState): number {
+  const { agent, slots, holding } = announcement;
+  // Counting is enough unless one of them has given its slot back: a chain has at most one job in an agent's hands.
+  if (!holding.some((held) => held.isStoring === true)) return slots - draft.inHandCount(agent);
+  return slots - (loadOf(draft.inHandOf(agent), (id) => draft.agent(id)).get(agent)?.busy ?? 0);
+}
+
+/** The lane of every agent that is here and works it, also full ones. */
+export function lanesOf({ draft, at }: Step, name: Lane): readonly LaneState[] {
+  const present = draft
+    .agents()
+    .filter(({ announcement, vanishedAt }) => announcement.lane === name && vanishedAt === undefined);
   const lanes = present.map((agent): LaneState => {
-    const { agent: id, slots, idleSince } = agent.announcement;
-    const free = slots - (load.get(id)?.busy ?? 0);
-    return { agent, free, idleSince: idleSince ?? at, rests: () => rests().get(id) ?? [], placed: [], owedMs: 0 };
+    const { agent: id, idleSince } = agent.announcement;
+    let kept: readonly number[] | undefined;
+    const rests = () => (kept ??= restsIn(draft.knowledge, draft.inHandOf(id), agent, at));
+    return { agent, free: freeSlots(draft, agent), idleSince: idleSince ?? at, rests, placed: [], owedMs: 0 };
   });
-  if (lanes.filter(({ free }) => free > 0).length < 2) return lanes;
-  const freed = loadOf(draft.freeing(), agentOf);
+  if (freeOf(lanes).length < 2) return lanes;
+  const freed = loadOf(draft.freeing(), (id) => draft.agent(id));
   for (const lane of lanes) {
     lane.idleSince = Math.max(lane.idleSince, freed.get(lane.agent.announcement.agent)?.freedAt ?? 0);
   }
@@ -101,36 +109,33 @@ export function slotsOf(lanes: readonly LaneState[]): number {
   return lanes.reduce((sum, { agent }) => sum + agent.announcement.slots, 0);
 }
 
-/** How much longer the jobs of each agent take. */
-function restsOf(
+/** How much longer the jobs take that occupy slots of one agent. */
+export function restsIn(
   knowledge: Knowledge,
-  taking: readonly Chain[],
-  agentOf: AgentOf,
+  chains: readonly Chain[],
+  agent: AgentState,
   at: number,
-): ReadonlyMap<AgentId, readonly number[]> {
-  const rests = new Map<AgentId, number[]>();
-  for (const chain of taking) {
-    for (const job of jobsOf(chain)) {
-      if (job.assigned === undefined || !isInHand(job.state)) continue;
-      const agent = agentOf(job.assigned.agent);
-      if (agent === undefined || isStoring(agent, chain, job)) continue;
-      const expected = expectedMsAt(knowledge, chain, job, agent);
-      // One that is overdue is taken to need as long again as it is late: whoever waits for it gives up in time.
-      const rest = Math.abs(expected - (at - (job.startedAt ?? job.dispatchedAt ?? at)));
-      const ofAgent = rests.get(job.assigned.agent);
-      if (ofAgent === undefined) rests.set(job.assigned.agent, [rest]);
-      else ofAgent.push(rest);
-    }
-  }
-  return rests;
+): readonly number[] {
+  return chains.flatMap((chain) =>
+    jobsOf(chain)
+      .filter((job) => occupies(agent, chain, job))
+      .map((job) => restMs(knowledge, chain, job, agent, at)),
+  );
+}
+
+function occupies(agent: AgentState, chain: Chain, job: Job): boolean {
+  return job.assigned?.agent === agent.announcement.agent && isInHand(job.state) && !isStoring(agent, chain, job);
+}
+
+/** One that is overdue is taken to need as long again as it is late: whoever waits for it gives up in time. */
+function restMs(knowledge: Knowledge, chain: Chain, job: Job, agent: AgentState, at: number): number {
+  return Math.abs(expectedMsAt(knowledge, chain, job, agent) - (at - (job.startedAt ?? job.dispatchedAt ?? at)));
 }
 
 /** How long a job takes on an agent. */
 export function expectedMsAt(knowledge: Knowledge, chain: Chain, job: Job, agent: AgentState): number {
-  if (job.name === "clean") return 0;
-  return job.name === "upload"
-    ? expectedUploadMs(knowledge, chain)
-    : expectedBuildMs(knowledge, chain, isWarmFor(chain, agent));
+  if (job.name === "compile") return expectedBuildMs(knowledge, chain, isWarmFor(chain, agent));
+  return job.name === "upload" ? expectedUploadMs(knowledge, chain) : 0;
 }
 
 /** The lane that has been idle longest; among equals the agent's name decides. */

@@ -44,7 +44,9 @@ export class Step {
     ) as unknown as Job;
     const record: Chain = { ...chain, [name]: bare };
     this.draft.setChain(record);
-    if (endsNow && isFinished(record)) this.effects.push({ kind: "archive", chain: chainId });
+    // What belongs to a rollout goes when all of it has ended (`rollouts.ts`).
+    if (endsNow && isFinished(record) && record.rollout === undefined)
+      this.effects.push({ kind: "archive", chain: chainId });
     return record;
   }
 }

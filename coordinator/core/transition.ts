@@ -1,21 +1,24 @@
 /** The only way the farm changes: an event, what it means, what follows from it, and the work that can now be placed. */
-import type { AdminAnswer } from "#protocol/admin.ts";
+import type { AdminAnswer, ChainRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { isFinished, jobOf, withoutSecrets } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import type { ChainId } from "#protocol/ids.ts";
-import { isTerminal, type Job } from "#protocol/job.ts";
+import { addressOfTarget, isTerminal, type Job, type UploadJob } from "#protocol/job.ts";
 import { atomicRecordsMax } from "#protocol/limits.ts";
 import type { AskAnswer } from "#protocol/messages.ts";
 import { cancelChain } from "#coordinator/core/cancel.ts";
 import { manifestOf, settleHeld, startChain } from "#coordinator/core/chains.ts";
 import { equalBuild } from "#coordinator/core/equal-builds.ts";
 import { type CleanStart, settleCleans, startClean, startReset } from "#coordinator/core/cleaning.ts";
-import { olderOf, supersede } from "#coordinator/core/conflicts.ts";
+import { deviceKeys, olderOf, supersede } from "#coordinator/core/conflicts.ts";
 import type { FarmEffect } from "#coordinator/core/effects.ts";
 import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { expireLeases, loseAgent, reconcileAgent } from "#coordinator/core/leases.ts";
+import { isInHand } from "#coordinator/core/in-hand.ts";
+import { changeRollout, rolloutView, settleRollouts } from "#coordinator/core/rollouts.ts";
+import { wake } from "#coordinator/core/timing.ts";
 import { place, type PlacementRule, placementRule } from "#coordinator/core/placement.ts";
 import { hintNext } from "#coordinator/core/prefetch.ts";
 import { settleAttempt, settleLostFlash } from "#coordinator/core/reports.ts";
@@ -45,6 +48,7 @@ export function transitionAll(
 ): Transition {
   const step = new Step(farm, at);
   for (const event of events) apply(step, event);
+  settleRollouts(step);
   settleCleans(step);
   place(step, rule);
   hintNext(step);
@@ -64,6 +68,10 @@ function apply(step: Step, event: FarmEvent): void {
       return answerClean(step, event.answerTo, startReset(step, event));
     case "unknown-resolved":
       return resolveUnknown(step, event);
+    case "rollout-asked":
+      return askRollout(step, event);
+    case "device-seen":
+      return wake(step, event);
     case "job-claimed":
       return claim(step, event);
     case "flash-claimed":
@@ -89,6 +97,7 @@ function answer(step: Step, to: number, body: AskAnswer | AdminAnswer): void {
 function submit(step: Step, event: EventOf<"chains-submitted">): void {
   try {
     // All are checked before the first is taken, so that a refused request leaves nothing behind.
+    for (const request of event.chains) requireNoHold(step, request);
     const started = event.chains.map((request) => startChain(request, step.at, equalBuild(step, request)));
     const fresh = started.filter(({ id }) => step.draft.chain(id) === undefined);
     requireOneBatch(step, fresh);
@@ -98,7 +107,7 @@ function submit(step: Step, event: EventOf<"chains-submitted">): void {
       if (step.draft.chain(chain.id) !== undefined) continue;
       superseded.push(...supersede(step, chain));
       step.draft.setChain(chain);
-      if (isFinished(chain)) step.effects.push({ kind: "archive", chain: chain.id });
+      if (isFinished(chain) && chain.rollout === undefined) step.effects.push({ kind: "archive", chain: chain.id });
     }
     step.isAtomic ||= started.length + superseded.length > 1;
     answer(step, event.answerTo, { kind: "accepted", chains: started.map((chain) => chain.id), superseded });
@@ -106,6 +115,17 @@ function submit(step: Step, event: EventOf<"chains-submitted">): void {
     if (!(error instanceof UsageError)) throw error;
     answer(step, event.answerTo, { kind: "refused", code: error.code, message: error.message });
   }
+}
+
+/** @throws UsageError for one of many that nobody named, and whose device a person keeps from that */
+function requireNoHold({ draft }: Step, { configuration, isBulk }: ChainRequest): void {
+  const note = draft.knowledge.notes.get(configuration);
+  if (isBulk !== true || note?.isHeld !== true) return;
+  const why = note.reason === undefined ? "" : ` (${note.reason})`;
+  throw new UsageError(
+    "on-hold",
+    `${configuration} is on hold${why} and is flashed by no bulk: name it by itself, or \`flashyard device release ${configuration}\``,
+  );
 }
 
 /** @throws UsageError when the chains and those that they supersede are too many to be written all or none. */
@@ -118,9 +138,9 @@ function requireOneBatch(step: Step, fresh: readonly Chain[]): void {
   );
 }
 
-function cancel(step: Step, { of, answerTo }: EventOf<"cancel-asked">): void {
+function cancel(step: Step, { of, isForced, answerTo }: EventOf<"cancel-asked">): void {
   const jobs = of.kind === "all" ? undefined : of.jobs;
-  const chains = targetsOf(step, of).map((chain) => cancelChain(step, chain, "request", jobs));
+  const chains = targetsOf(step, of).map((chain) => cancelChain(step, chain, "request", jobs, isForced));
   answer(step, answerTo, { kind: "cancelling", chains });
 }
 
@@ -133,6 +153,16 @@ function targetsOf({ draft }: Step, of: CancelTarget): readonly Chain[] {
     case "all":
       return draft.chains();
   }
+}
+
+function askRollout(step: Step, event: EventOf<"rollout-asked">): void {
+  const view = rolloutView(changeRollout(step, event));
+  const message = `no rollout that is not over is called ${event.id}; see \`flashyard rollout ls\``;
+  answer(
+    step,
+    event.answerTo,
+    view === undefined ? { kind: "refused", code: "not-found", message } : { kind: "rollouts", rollouts: [view] },
+  );
 }
 
 function answerClean(step: Step, to: number, start: CleanStart | undefined): void {
@@ -152,7 +182,6 @@ function resolveUnknown(step: Step, { chain, isRunning, answerTo }: EventOf<"unk
     return answer(step, answerTo, { kind: "refused", code: "not-unknown", message });
   }
   step.draft.setChain(current);
-  const { host, port } = current.upload.spec.target;
   const resolved = step.change(
     chain.id,
     "upload",
@@ -164,14 +193,14 @@ function resolveUnknown(step: Step, { chain, isRunning, answerTo }: EventOf<"unk
             kind: "failed",
             failure: {
               kind: "not-running",
-              address: `${host}:${port}`,
+              address: addressOfTarget(current.upload.spec.target),
               wanted: manifestOf(current)?.esphome?.buildTimeStr ?? "this build",
               found: "another one, says a person",
             },
           },
         },
   );
-  step.effects.push({ kind: "archive", chain: chain.id });
+  if (chain.rollout === undefined) step.effects.push({ kind: "archive", chain: chain.id });
   answer(step, answerTo, { kind: "device-resolved", chain: withoutSecrets(resolved) });
 }
 
@@ -212,7 +241,7 @@ function claimFlash(step: Step, event: EventOf<"flash-claimed">): void {
   const current = currentJob(step, event);
   if (current === undefined) return drop(step, event, "the job is not assigned to this agent and attempt");
   const { chain, job } = current;
-  if (job.lane !== "upload" || job.mode === "probe") return drop(step, event, "this attempt may only ask the device");
+  if (job.name !== "upload" || job.mode === "probe") return drop(step, event, "this attempt may only ask the device");
   if (job.state !== "running" || job.assigned?.boot !== event.boot) return drop(step, event, `the job is ${job.state}`);
   if (job.flashClaim !== undefined) {
     // The same attempt asks again because the answer was lost; any other one would flash a second time.
@@ -221,7 +250,21 @@ function claimFlash(step: Step, event: EventOf<"flash-claimed">): void {
       : drop(step, event, "an earlier attempt has flashed");
   }
   step.change(chain.id, "upload", { flashClaim: { attempt: event.attempt, at: step.at } });
+  unsettleConfirms(step, chain, job);
   return go(step, event);
+}
+
+/** The device is about to run another build than those whose confirmations still wait. */
+function unsettleConfirms(step: Step, chain: Chain, { spec }: UploadJob): void {
+  const devices = new Set(deviceKeys(spec.target));
+  for (const { id, upload, confirm } of step.draft.confirming()) {
+    if (id === chain.id || upload === undefined || confirm === undefined || isTerminal(confirm.state)) continue;
+    if (!deviceKeys(upload.spec.target).some((key) => devices.has(key)) || isInHand(confirm.state)) continue;
+    step.change(id, "confirm", {
+      state: "cancelled",
+      outcome: { kind: "cancelled", cause: "flashed-again" },
+    });
+  }
 }
 
 function report(step: Step, event: EventOf<"job-reported">): void {

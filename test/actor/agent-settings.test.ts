@@ -1,5 +1,11 @@
 import { expect, test } from "vitest";
-import { automaticSlots, readAgentSettings, readCompileSettings, thisMachine } from "#actor/agent-settings.ts";
+import {
+  automaticSlots,
+  readAgentSettings,
+  readCompileSettings,
+  readUploadSettings,
+  thisMachine,
+} from "#actor/agent-settings.ts";
 
 const gigabyte = 1e9;
 const slots = (memoryGigabytes: number, processors: number) =>
@@ -74,4 +80,14 @@ test("a bad value is refused with the variable, the value and the rule", () => {
     expect(String(refusal)).toContain(`${variable} is ${JSON.stringify(value)}: `);
     expect(String(refusal)).toContain(rule);
   }
+});
+
+test("devices are looked for by multicast DNS, unless the owner says no or where", () => {
+  const of = (mdns?: string) => readUploadSettings(mdns === undefined ? {} : { FLASHYARD_MDNS: mdns }).mdns;
+  expect([of(), of("on"), of("off")]).toEqual(["on", "on", "off"]);
+  expect(of("192.168.1.5, 10.0.20.5")).toEqual(["192.168.1.5", "10.0.20.5"]);
+  expect(refusalOf(() => of("eth0"))).toMatchObject({
+    code: "bad-setting",
+    message: expect.stringContaining('FLASHYARD_MDNS is "eth0": multicast DNS is on, off, or for IPv4 addresses'),
+  });
 });

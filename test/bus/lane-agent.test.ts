@@ -73,6 +73,21 @@ test("the server knows whether it is there", async () => {
   expect(isGone).toBe(true);
 });
 
+test("what runs beside the lane starts before its first statement, and stops after its last job", async () => {
+  const said: string[] = [];
+  const service = (name: string) => ({
+    start: async () => void said.push(`${name} starts`),
+    stop: async () => void said.push(`${name} stops`),
+    [Symbol.asyncDispose]: async () => void said.push(`${name} stops`),
+  });
+  start({ handler: idle, services: [service("one"), service("two")] });
+  await statements.next();
+  expect(said).toEqual(["one starts", "two starts"]);
+  stopping.abort();
+  await running;
+  expect(said.slice(2)).toEqual(["two stops", "one stops"]);
+});
+
 test("its first statement has its labels and what it may build", async () => {
   const compile = { ...statementOf("builder", "compile").compile!, pinnedPlatforms: ["host"] };
   start({ handler: idle, compile }, { FLASHYARD_LABELS: "fast,attic" });

@@ -8,8 +8,7 @@ import { laneSource, onPrefetch, publishDispatch, publishStop } from "#bus/lanes
 import { declareTopology } from "#bus/topology.ts";
 import { encode } from "#protocol/envelope.ts";
 import { UnavailableError } from "#protocol/errors.ts";
-import type { Digest } from "#protocol/ids.ts";
-import type { StopOrder } from "#protocol/messages.ts";
+import type { PrefetchHint, StopOrder } from "#protocol/messages.ts";
 import { laneConsumer, laneSubject, prefetchSubject, stopSubject, streams } from "#protocol/names.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
 import { agentNamed, chainNumber } from "#test/support/farm-builders.ts";
@@ -147,12 +146,12 @@ test("a pull ends with its signal, also with one that has fired before", async (
 });
 
 test("hints reach their agent until it stops listening; nonsense is passed over", async () => {
-  const hints = new Arrivals<Digest>("hint");
+  const hints = new Arrivals<PrefetchHint>("hint");
   const listening = onPrefetch(connection, agent, hints.push);
   const bundle = digestOf(Buffer.from("bundle"));
   connection.publish(prefetchSubject(agent), "nonsense");
   connection.publish(prefetchSubject(agent), encode({ v: 1, bundle }));
-  expect(await hints.next()).toBe(bundle);
+  expect(await hints.next()).toEqual({ v: 1, bundle });
   listening.stop();
   connection.publish(prefetchSubject(agent), encode({ v: 1, bundle }));
   await connection.flush();

@@ -183,7 +183,7 @@ test("a flash that has begun is not cancelled: it is too late", async () => {
   expect(await logs.code()).toBe(0);
   const devices = await farm.run("devices");
   expect(devices.out).toMatch(
-    /lamp +lamp.local:3232 +succeeded +2026.10.0 +2026-11-25 12:00:00 \+0000 +AA:BB:CC:DD:EE:FF/,
+    /lamp +lamp.local:3232 +running +2026.10.0 +2026-11-25 12:00:00 \+0000 +AA:BB:CC:DD:EE:FF/,
   );
   for (const { out, err } of [ps, cancel, logs, devices]) expect(out + err).not.toContain("hunter2");
 });

@@ -104,7 +104,7 @@ test("a configuration says where it is built and flashed and by which medium; th
   const named = await farm.within("install", await write("cellar"), "--build-on", "build-7", "--detach");
   expect(named.err).toMatch(/no compile agent called build-7 is online/);
   expect((await farm.chain("cellar")).compile?.route).toEqual({ on: "build-7", labels: [] });
-  expect((await farm.chain("cellar")).upload?.spec.target.medium).toEqual({ kind: "wifi" });
+  expect((await farm.chain("cellar")).upload?.spec.target).toMatchObject({ medium: { kind: "wifi" } });
   await farm.within("cancel", "cellar");
 });
 

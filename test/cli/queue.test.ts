@@ -197,11 +197,11 @@ test("the history is told newest first, and can be narrowed", async () => {
   expect(all.out.trimEnd().split("\n")).toHaveLength(4);
   const lamp = await farm.within("history", "lamp.yaml");
   expect(lamp.out).toMatch(
-    / lamp +upload +upload succeeded .*\n.* lamp +install +compile succeeded, upload failed +.* build-1 flash-1 +.* refused the OTA password/,
+    / lamp +upload +upload succeeded, confirm held .*\n.* lamp +install +compile succeeded, upload failed +.* build-1 flash-1 +.* refused this uploader/,
   );
   const failed = await farm.within("history", "lamp", "--failed", "--json");
   expect(jsonLines(failed.out)).toMatchObject([
-    { kind: "install", exitCode: 1, jobs: [{ job: "compile" }, { job: "upload" }] },
+    { kind: "install", exitCode: 1, jobs: [{ job: "compile" }, { job: "upload" }, { job: "confirm" }] },
   ]);
   expect((await farm.within("history", "nobody")).out).toBe("nothing has ended yet of nobody\n");
 });

@@ -51,7 +51,7 @@ test("a device is built under its new name, flashed where it is, and then the fi
   });
   expect(await farm.chain("desk")).toMatchObject({ kind: "rename", configuration: "desk", renamedFrom: "lamp" });
   const history = await farm.within("history", "lamp");
-  expect(history.out).toMatch(/ lamp -> desk +rename +compile succeeded, upload succeeded /);
+  expect(history.out).toMatch(/ lamp -> desk +rename +compile succeeded, upload succeeded, confirm held /);
 });
 
 test("a build that fails leaves both files as they were, and a retry says how to rename again", async () => {
@@ -155,6 +155,7 @@ test("an address that was named, or that does not follow the name, stays what it
     name: "x",
     esphomeName,
     platform: "esp32",
+    sleeps: false,
     addsMacSuffix: false,
     target: { ...targetAt(host), name: esphomeName },
   });

@@ -128,7 +128,7 @@ test("a wrong OTA password is said as such, and the device keeps its build", asy
   const file = await farm.write(lamp, { edition: 3, password: "hunter2" });
   const { code, out, err } = await farm.run("install", file, "--device", lamp.address);
   expect(code).toBe(1);
-  expect(out).toMatch(/upload +failed.*refused the OTA password.*the device was not touched/);
+  expect(out).toMatch(/upload +failed.*refused this uploader.*the device was not touched/);
   expect(out + err).not.toMatch(/hunter2|swordfish/);
   await expectUntouched(2, 1);
 });

@@ -1,27 +1,21 @@
-/**
- * Both directions against peers that nobody of this project wrote: our uploader flashes ESPHome's unpatched firmware, and
- * ESPHome's own uploader and API client accept the simulated device that the fast tests rely on.
- */
+/** Our uploader flashes ESPHome's unpatched firmware, which runs as a process of this machine. */
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "#actor/clock.ts";
 import { freePort } from "#actor/loopback-port.ts";
 import { isGroupAlive } from "#actor/process-group.ts";
-import { runProcess } from "#actor/subprocess.ts";
 import { effectOf, type Failure } from "#protocol/failure.ts";
-import type { OtaTarget } from "#protocol/job.ts";
-import { SimulatedDevice } from "#test/fixtures/ota-device.ts";
-import { imageOf } from "#test/fixtures/device-image.ts";
+import { type OtaTarget, withEncryption } from "#protocol/job.ts";
 import { buildHostFirmware, type EsphomeTool, findEsphome, type HostFirmware } from "#test/support/host-firmware.ts";
 import { flashSessions, RecordingProxy } from "#test/support/recording-proxy.ts";
-import { newBuild, oldBuild, password } from "#test/support/simulated-flash.ts";
+import { otaKey, password } from "#test/support/simulated-flash.ts";
 import type { FlashEvent, FlashResult } from "#upload-agent/flasher.ts";
 import { flashOverTheAir, type OtaOptions } from "#upload-agent/ota.ts";
 import { probe, waitUntilRunning } from "#upload-agent/probe.ts";
-import { type HostDevice, startHostDevice } from "#demo/host-device.ts";
+import { type HostDevice, startHostDevice } from "#simulator/host-device.ts";
 
 const name = "real-lamp";
 const mac = "02:00:00:00:AA:01";
@@ -134,6 +128,20 @@ describe("ESPHome's own firmware", () => {
     expect(await runs(firmware.plain!)).toBe("new");
   });
 
+  it("gets no image that must be encrypted when it does not offer that, and says so where plaintext will do", async () => {
+    await using _device = await startDevice(firmware.plain!);
+    const keyed = targetAt(otaPort, { encryptionKey: otaKey });
+    const image = firmware.first!.image;
+    const required = failureIn((await flash(image, withEncryption(keyed, "require"))).result);
+    expect(required).toMatchObject({ kind: "encryption-required" });
+    expect(await runs(firmware.plain!)).toBe("new");
+    const { result, negotiated } = await flash(image, withEncryption(keyed, "opportunistic"));
+    expect(result.ok).toBe(true);
+    const fallback = "the device does not offer encryption";
+    expect(negotiated).toMatchObject({ encrypted: false, fallback });
+    expect(await runs(firmware.first!)).toBe("new");
+  });
+
   it("keeps its build when the checksum does not fit", async () => {
     await using _device = await startDevice(firmware.plain!);
     await using proxy = await RecordingProxy.start({ to: otaPort });
@@ -214,85 +222,5 @@ describe("ESPHome's own firmware", () => {
     expect(await probe(targetAt(otaPort), firmware.plain!.build, { signal: never })).toMatchObject({
       answer: "unreachable",
     });
-  });
-});
-
-describe("the simulated device", () => {
-  const modes = [
-    { version: 2, extended: true, compression: "deflate", method: "sha256" },
-    { version: 2, extended: true, compression: "gzip", method: "none" },
-    { version: 2, extended: true, compression: "none", method: "sha256" },
-    { version: 1, extended: true, compression: "deflate", method: "none" },
-    { version: 1, extended: false, compression: "gzip", method: "md5" },
-    { version: 1, extended: false, compression: "none", method: "none" },
-    { version: 2, extended: false, compression: "none", method: "md5", drips: true },
-  ] as const;
-
-  const startAll = () =>
-    Promise.all(
-      modes.map(({ method, ...mode }) =>
-        SimulatedDevice.start({
-          build: oldBuild,
-          ...mode,
-          ...(method === "none" ? {} : { password: { method, text: password } }),
-        }),
-      ),
-    );
-
-  async function runPython(lines: readonly string[], ...argv: readonly string[]): Promise<unknown> {
-    const { end, tail } = await runProcess({
-      argv: [tool.python, "-c", lines.join("\n"), ...argv],
-      env: tool.variables,
-      totalMs: 60_000,
-    });
-    expect(end, tail.join("\n")).toEqual({ kind: "exited", exitCode: 0 });
-    return JSON.parse(tail.at(-1) ?? "null");
-  }
-
-  it("is accepted by ESPHome's own uploader in every mode", async () => {
-    const simulated = await startAll();
-    try {
-      const file = join(folder, "simulated.bin");
-      const image = imageOf(newBuild);
-      await writeFile(file, image);
-      const uploads = [
-        "import json, sys",
-        "from concurrent.futures import ThreadPoolExecutor",
-        "from pathlib import Path",
-        "from esphome.espota2 import run_ota",
-        "def upload(port): return run_ota('127.0.0.1', int(port), sys.argv[2], Path(sys.argv[1]))[0]",
-        "with ThreadPoolExecutor() as pool: codes = list(pool.map(upload, sys.argv[3:]))",
-        "print(json.dumps(codes))",
-      ];
-      const codes = await runPython(uploads, file, password, ...simulated.map((device) => String(device.otaPort)));
-      expect(codes).toEqual(modes.map(() => 0));
-      for (const device of simulated) {
-        await device.settled();
-        expect(device.build).toEqual(newBuild);
-        expect(Buffer.compare(device.image!, image)).toBe(0);
-      }
-    } finally {
-      for (const device of simulated) await device[Symbol.asyncDispose]();
-    }
-  });
-
-  it.each(["plain", "chatty"] as const)("is understood by ESPHome's own API client (%s)", async (api) => {
-    await using device = await SimulatedDevice.start({ build: oldBuild, mac, api });
-    const question = [
-      "import asyncio, json, sys",
-      "from aioesphomeapi import APIClient",
-      "async def main():",
-      "    client = APIClient('127.0.0.1', int(sys.argv[1]), None)",
-      "    await client.connect()",
-      "    info = await client.device_info()",
-      "    print(json.dumps([info.name, info.mac_address, info.compilation_time, info.esphome_version]))",
-      "asyncio.run(main())",
-    ];
-    expect(await runPython(question, String(device.apiPort))).toEqual([
-      oldBuild.name,
-      mac,
-      oldBuild.compilationTime,
-      oldBuild.esphomeVersion,
-    ]);
   });
 });

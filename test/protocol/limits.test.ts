@@ -10,6 +10,8 @@ const stages = rowsUnder("Stages of a job");
 const agreed = rowsUnder("What the rooms agree on");
 const local = rowsUnder("What one file needs");
 const nameOf = ([cell]: readonly string[]) => codeIn(cell)[0] ?? "";
+const sourcesIn = (room: string) =>
+  readdirSync(join(root, room), { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".ts"));
 const textOf = (path: string) => readFileSync(join(root, path), "utf8");
 
 test("every stage is on the page with both of its limits", () => {
@@ -41,7 +43,7 @@ test("every limit in a room of the agents, and in what they stand on, is on the 
   const units = new Set(["nanosPerMs", "dayMs"]);
   const documented = new Set(local.map((row) => `${codeIn(row[4])[0]} ${nameOf(row)}`));
   const missing = ["compile-agent", "upload-agent", "toolchain", "actor", "bus"].flatMap((room) =>
-    readdirSync(join(root, room)).flatMap((file) => {
+    sourcesIn(room).flatMap((file) => {
       const path = `${room}/${file}`;
       const found = [...textOf(path).matchAll(/^(?:export )?const (\w+(?:Ms|Max))(?:: \w+)? = [\d_ *+-]+;/gm)];
       return found

@@ -32,6 +32,9 @@ test("every name is what it is documented to be", () => {
     dispatchId: names.dispatchId(chain, "upload", 2),
     askSubject: names.askSubject(agent),
     stopSubject: names.stopSubject(agent),
+    sightingSubject: names.sightingSubject(agent),
+    awaitedSubject: names.awaitedSubject,
+    serialSubject: names.serialSubject(agent),
     progressSubject: names.progressSubject(chain, "compile"),
     logSubject: names.logSubject(chain, "compile"),
     adminSubject: names.adminSubject,
@@ -48,6 +51,8 @@ test("subjects of agents and chains are plain tokens, whatever they are called",
         names.laneSubject("compile", agent),
         names.askSubject(agent),
         names.stopSubject(agent),
+        names.sightingSubject(agent),
+        names.serialSubject(agent),
         names.progressSubject(chain, "upload"),
         names.logSubject(chain, "upload"),
         names.keySubject(names.buckets.chains, chain),
@@ -84,11 +89,12 @@ describe("a configuration as a key", () => {
   });
 });
 
-describe("the agent of an ask", () => {
+describe("the agent of an ask or a sighting", () => {
   test("is read back from its subject", () => {
     fc.assert(
       fc.property(anyAgent, (agent) => {
         expect(names.agentOfAsk(names.askSubject(agent))).toBe(agent);
+        expect(names.agentOfSighting(names.sightingSubject(agent))).toBe(agent);
       }),
     );
   });

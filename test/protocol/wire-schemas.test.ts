@@ -14,8 +14,10 @@ import * as ids from "#protocol/ids.ts";
 import * as job from "#protocol/job.ts";
 import * as lease from "#protocol/lease.ts";
 import * as messages from "#protocol/messages.ts";
+import * as serial from "#protocol/serial.ts";
+import * as sighting from "#protocol/sighting.ts";
 
-const rooms = { admin, agent, artifact, chain, failure, ids, job, lease, messages };
+const rooms = { admin, agent, artifact, chain, failure, ids, job, lease, messages, serial, sighting };
 
 /** Every exported schema, so that a new message cannot be forgotten here. */
 const schemas = Object.entries(rooms).flatMap(([room, exported]) =>
@@ -46,6 +48,9 @@ test("every message carries its version", () => {
     messages.StopOrder,
     messages.AskAnswer,
     messages.Progress,
+    sighting.Sightings,
+    sighting.Awaited,
+    serial.SerialLogWish,
   ];
   for (const schema of [...versioned, agent.Announcement, admin.DeviceRecord, artifact.ArtifactManifest]) {
     expect(schema.shape.v.safeParse(1).success).toBe(true);
@@ -53,7 +58,7 @@ test("every message carries its version", () => {
   }
   // Older ones are read by `chain-versions.ts`.
   expect([1, 2, 3].map((v) => chain.Chain.shape.v.safeParse(v).success)).toEqual([false, true, false]);
-  for (const union of [messages.Ask, admin.AdminRequest]) {
+  for (const union of [messages.Ask, admin.AdminRequest, serial.SerialLogPart]) {
     for (const option of union.options) expect(option.shape.v.safeParse(2).success).toBe(false);
   }
 });
@@ -65,6 +70,8 @@ test("a chain that is shown has no secrets left", () => {
     port: 3232,
     name: "kitchen",
     password: "hunter2",
+    encryption: "require",
+    encryptionKey: "b3RhLWtleQ",
     api: { port: 6053, encryptionKey: "c2VjcmV0" },
   });
   const record = chain.Chain.parse({
@@ -76,7 +83,20 @@ test("a chain that is shown has no secrets left", () => {
     upload: { lane: "upload", name: "upload", spec: { target }, state: "held", attempt: 0 },
   });
   const shown = JSON.stringify(chain.withoutSecrets(record));
-  expect(shown).not.toMatch(/hunter2|c2VjcmV0|password|encryptionKey/);
+  const secret = /hunter2|c2VjcmV0|b3RhLWtleQ|password|encryptionKey/;
+  expect(shown).not.toMatch(secret);
   expect(shown).toContain('"port":6053');
+  expect(shown).toContain('"encryption":"require"');
+  const serial = {
+    kind: "serial",
+    port: "porch",
+    tool: { kind: "esptool", chip: "esp32" },
+    name: "kitchen",
+    network: target,
+  };
+  const spec = { target: job.UploadTarget.parse(serial) };
+  const attached = chain.withoutSecrets({ ...record, upload: { ...record.upload!, spec } });
+  expect(JSON.stringify(attached)).not.toMatch(secret);
+  expect(attached.upload?.spec.target).toMatchObject({ network: { host: "kitchen.local" } });
   expect(chain.withoutSecrets({ ...record, upload: undefined } as never)).not.toHaveProperty("upload.spec");
 });

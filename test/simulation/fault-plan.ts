@@ -61,7 +61,9 @@ export function planFaults(random: SimulatedRandom, focus?: readonly Trouble["ki
     troubles,
     buildFailureChance: random.pick([0, 0.1, 0.3]),
     meddlingChance: random.pick([0, 0.1, 0.4]),
-    fates: random.chance(0.5) ? ["takes-it"] : ["takes-it", "takes-it", "breaks", "acknowledgement-lost", "rolls-back"],
+    fates: random.chance(0.5)
+      ? ["takes-it"]
+      : ["takes-it", "takes-it", "breaks", "acknowledgement-lost", "rolls-back", "rolls-back-later"],
   };
 }
 

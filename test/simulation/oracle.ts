@@ -15,12 +15,13 @@
  * 10. A coordinator that is killed, paused or cut off beside one that stands by is replaced within 10 s.
  * 11. What was in hand and is cancelled is dead, and no tree is taken away under a build that the records know of.
  * 12. A result is noted when the record has it, and before the next boot of its agent says anything.
+ * 13. No device of a rollout is flashed before all of the waves before it have ended.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { AdminAnswer } from "#protocol/admin.ts";
 import { type Chain, configurationsOf, isFinished, jobOf, jobsOf } from "#protocol/chain.ts";
 import { type ChainId, jobRef } from "#protocol/ids.ts";
-import { isTerminal, type Job, type UploadJob } from "#protocol/job.ts";
+import { type ConfirmJob, isTerminal, type Job, networkOf, type UploadJob } from "#protocol/job.ts";
 import type { JobResult } from "#protocol/job.ts";
 import type { Dispatch } from "#protocol/messages.ts";
 import { deviceKeys } from "#coordinator/core/conflicts.ts";
@@ -135,6 +136,8 @@ export class Oracle implements Watcher {
     const other = device.sessions.find(({ isOpen }) => isOpen);
     if (other !== undefined)
       this.#violate(2, `${device.host} is flashed for ${chain} during the flash for ${other.chain}`);
+    const earlier = this.#earlierWave(chain);
+    if (earlier !== undefined) this.#violate(13, `${device.host} is flashed for ${chain} before ${earlier} has ended`);
     if (this.#stoppedUploads.has(chain))
       this.#violate(3, `${device.host} is flashed for ${chain}, which was answered as cancelled`);
     const record = this.#find(chain);
@@ -149,6 +152,17 @@ export class Oracle implements Watcher {
         `${device.host} is flashed for ${chain} with ${build}, whose build is ${record?.compile?.state ?? "missing"}`,
       );
     }
+  }
+
+  /** A chain of an earlier wave of the same rollout that has not ended. */
+  #earlierWave(id: ChainId): ChainId | undefined {
+    const own = this.#find(id)?.rollout;
+    if (own === undefined) return undefined;
+    for (const other of this.#options.records()) {
+      const { rollout } = other;
+      if (rollout?.id === own.id && rollout.wave < own.wave && !isFinished(other)) return other.id;
+    }
+    return undefined;
   }
 
   /** A record was written; `after` is undefined for one that is removed. */
@@ -227,7 +241,8 @@ export class Oracle implements Watcher {
         this.#violate(8, `${name} ended with a result that its attempt did not have`);
       }
     }
-    if (job.lane === "upload") this.#checkTruth(chain, job);
+    if (job.name === "upload") this.#checkTruth(chain, job);
+    if (job.name === "confirm") this.#checkConfirmed(chain, job);
   }
 
   /** Whether an attempt of the chain that a build was taken from had this very result. */
@@ -244,17 +259,33 @@ export class Oracle implements Watcher {
     const build = manifestOf(chain)?.esphome?.buildTimeStr;
     if (device === undefined) return;
     const sessions = device.sessions.filter((session) => session.chain === chain.id);
-    if (job.state === "succeeded" && device.installed !== build) {
+    // It did run it, and was asked before it went back.
+    const didRun = device.sessions.some(
+      (session) => session.build === build && session.isTaken && session.fate === "rolls-back-later",
+    );
+    if (job.state === "succeeded" && device.installed !== build && !didRun) {
       this.#violate(6, `${chain.id}.upload succeeded, but ${device.host} holds ${device.installed}`);
     }
     if (job.state === "cancelled" && sessions.length > 0)
       this.#violate(6, `${chain.id}.upload was cancelled after its flash`);
-    if (job.state === "failed" && sessions.some(({ isTaken, fate }) => isTaken && fate !== "rolls-back")) {
+    if (job.state === "failed" && sessions.some(({ isTaken, fate }) => isTaken && !fate.startsWith("rolls-back"))) {
       this.#violate(6, `${chain.id}.upload failed, but ${device.host} took its image`);
     }
     if (job.state !== "unknown" && sessions.some(({ isOpen }) => isOpen)) {
       this.#violate(6, `${chain.id}.upload is ${job.state} while ${device.host} is still being flashed for it`);
     }
+  }
+
+  /** No other image goes to a device while it is asked whether it still runs the one before. */
+  #checkConfirmed(chain: Chain, { state, outcome }: ConfirmJob): void {
+    const target = chain.upload?.spec.target;
+    const host = target === undefined ? undefined : networkOf(target)?.host;
+    const device = this.#options.devices().find((one) => one.host === host);
+    const runs = device?.installed === manifestOf(chain)?.esphome?.buildTimeStr;
+    if (state === "succeeded" && !runs)
+      this.#violate(6, `${chain.id} is confirmed, but ${device?.host} holds ${device?.installed}`);
+    const isBack = outcome?.kind === "failed" && outcome.failure.kind === "rolled-back";
+    if (isBack && runs) this.#violate(6, `${chain.id} is said to be rolled back, but ${device?.host} runs it`);
   }
 
   /** By the names themselves, whatever the answer says to have superseded; a flash past its claim goes on. */

@@ -35,6 +35,12 @@ export const startsOnOldClaims: AgentFault = withAttempt((sound, process) => ({
   mayStart: () => true,
 }));
 
+/** Takes a device's first word for its last. */
+export const confirmsUnasked: AgentFault = {
+  handler: (sound) => (dispatch, attempt) =>
+    dispatch.job === "confirm" ? Promise.resolve({ kind: "confirmed" }) : sound(dispatch, attempt),
+};
+
 /** Whatever is delivered is begun. */
 export const worksWithoutAClaim: AgentFault = {
   link: (sound) => ({

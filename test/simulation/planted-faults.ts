@@ -115,7 +115,8 @@ function reviveFor(chain: Chain, events: readonly FarmEvent[]): Chain {
 function withHost(chain: Chain, change: (host: string) => string): Chain {
   const { upload } = chain;
   if (upload === undefined) return chain;
-  const target = { ...upload.spec.target, host: change(upload.spec.target.host) };
+  const before = upload.spec.target;
+  const target = before.kind === "ota" ? { ...before, host: change(before.host) } : before;
   return { ...chain, upload: { ...upload, spec: { ...upload.spec, target } } };
 }
 
@@ -193,6 +194,20 @@ export const mishearsThePerson: Decide = (farm, events, at) => {
     event.kind === "unknown-resolved" ? { ...event, isRunning: !event.isRunning } : event,
   );
   return transitionAll(farm, misheard, at);
+};
+
+/** A rollout is flashed in one go. */
+export const flashesAllWavesAtOnce: Decide = (farm, events, at) => {
+  const parts = new Map([...farm.chains].map(([id, { rollout }]) => [id, rollout]));
+  const oneWave = (chain: Chain): Chain =>
+    chain.rollout === undefined ? chain : { ...chain, rollout: { ...chain.rollout, wave: 1 } };
+  const asItWas = (chain: Chain): Chain => {
+    const wave = parts.get(chain.id)?.wave;
+    return chain.rollout === undefined || wave === undefined
+      ? chain
+      : { ...chain, rollout: { ...chain.rollout, wave } };
+  };
+  return masked(farm, events, at, oneWave, { unmask: asItWas });
 };
 
 /** A step over a farm that looks different to the core. */

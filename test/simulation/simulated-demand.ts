@@ -2,7 +2,7 @@
 import type { ChainRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { type ChainId, chainIdFrom, Configuration, Digest } from "#protocol/ids.ts";
-import { OtaTarget } from "#protocol/job.ts";
+import { networkOf, OtaTarget } from "#protocol/job.ts";
 import type { FaultPlan } from "#test/simulation/fault-plan.ts";
 import type { SimulatedUser } from "#test/simulation/simulated-user.ts";
 import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
@@ -32,7 +32,8 @@ export class SimulatedDemand {
     this.#user = user;
     this.#plan = plan;
     this.#installedAt = installedAt;
-    this.#targets = hosts.map((host) => OtaTarget.parse({ kind: "ota", host, port: 3232, name: host }));
+    const api = { port: 6053 };
+    this.#targets = hosts.map((host) => OtaTarget.parse({ kind: "ota", host, port: 3232, name: host, api }));
   }
 
   /** Requests and cancels over the part of the run in which there are faults. */
@@ -49,12 +50,26 @@ export class SimulatedDemand {
         const size = Math.min(random.pick([1, 1, 1, 2, 3]), configurations);
         const first = random.between(0, configurations - 1);
         const chains = Array.from({ length: size }, (_, index) => this.#makeRequest((first + index) % configurations));
-        this.#user.submit(chains);
+        this.#user.submit(random.chance(0.3) ? this.#inWaves(chains) : chains);
         for (const { id } of chains) {
           if (random.chance(0.25)) time.after(random.between(0, 20_000), () => this.#cancel(id));
         }
       });
     }
+  }
+
+  /** The flashes of a request one after the other; a person may stop that, and see it through after all. */
+  #inWaves(chains: readonly ChainRequest[]): readonly ChainRequest[] {
+    const { random, time } = this.#world;
+    const [first] = chains;
+    if (first === undefined) return chains;
+    const { id } = first;
+    const failuresMax = random.between(0, 2);
+    if (random.chance(0.3)) time.after(random.between(0, 20_000), () => this.#user.changeRollout(id, "pause"));
+    // A rollout that has stopped waits for a person: one comes in the end.
+    time.after(this.#plan.chaosMs, () => this.#user.changeRollout(id, "resume"));
+    time.after(this.#plan.chaosMs + 60_000, () => this.#user.changeRollout(id, "abort"));
+    return chains.map((chain, index) => ({ ...chain, rollout: { id, wave: index + 1, failuresMax } }));
   }
 
   /** Some users cancel or ask anew in the very moment in which an upload starts, when it is hardest to be right. */
@@ -92,8 +107,9 @@ export class SimulatedDemand {
     const { random, time } = this.#world;
     const built = compile?.outcome;
     const manifest = upload?.spec.manifest ?? (built?.kind === "built" ? built.manifest : undefined);
-    time.after(random.between(1_000, 30_000), () => {
-      const found = this.#installedAt(upload?.spec.target.host ?? "");
+    // At once, when the chain is just on its way to the history, or later.
+    time.after(random.chance(0.5) ? random.between(0, 800) : random.between(1_000, 30_000), () => {
+      const found = this.#installedAt(upload === undefined ? "" : (networkOf(upload.spec.target)?.host ?? ""));
       this.#user.resolve(id, found === manifest?.esphome?.buildTimeStr);
     });
   }
@@ -117,8 +133,11 @@ export class SimulatedDemand {
     const entry = this.#world.random.chance(0.2) ? `${configuration}.yaml` : `${id}.yaml`;
     const build = { driver: "esphome" as const, version: "2026.10.0", bundle, entry };
     if (kind === "build") return { ...common, build };
-    if (kind === "install") return { ...common, build, upload: { target } };
-    return { ...common, upload: { target, manifest: manifestGivenFor(id, target.name) } };
+    // Longer than a device lives that goes back to the build before (`simulated-device.ts`).
+    const confirmAfterMs = this.#world.random.pick([undefined, 60_000]);
+    const confirm = confirmAfterMs === undefined ? {} : { confirmAfterMs };
+    if (kind === "install") return { ...common, build, upload: { target, ...confirm } };
+    return { ...common, upload: { target, ...confirm, manifest: manifestGivenFor(id, target.name) } };
   }
 }
 

@@ -18,7 +18,9 @@ export type SessionFate =
   /** Takes the image, but its acknowledgement is lost. */
   | "acknowledgement-lost"
   /** Takes the image and falls back to the old one, because the new one does not start. */
-  | "rolls-back";
+  | "rolls-back"
+  /** Starts the image, which dies within the minute: it is back at the old one. */
+  | "rolls-back-later";
 
 export interface FlashSession {
   readonly chain: ChainId;
@@ -110,9 +112,19 @@ export class SimulatedDevice {
     if (part < partsOfImage) return true;
     session.isOpen = false;
     session.isTaken = true;
+    const before = this.installed;
     if (session.fate !== "rolls-back") this.installed = session.build;
     this.beAway(this.#random.between(500, 8_000));
+    if (session.fate === "rolls-back-later") this.#rollBack(session.build, before);
     return session.fate !== "acknowledgement-lost";
+  }
+
+  #rollBack(from: string, to: string): void {
+    this.#time.after(this.#random.between(5_000, 40_000), () => {
+      if (this.installed !== from) return;
+      this.installed = to;
+      this.beAway(this.#random.between(500, 8_000));
+    });
   }
 
   #watchSilence(session: FlashSession): void {

@@ -5,6 +5,7 @@ import { dispatchId } from "#protocol/names.ts";
 import type { SimulatedConnection } from "#test/simulation/simulated-connection.ts";
 import { SimulatedRecords } from "#test/simulation/simulated-records.ts";
 import type { StatementWatch } from "#test/simulation/simulated-server.ts";
+import { sightingsOf } from "#test/simulation/simulated-sightings.ts";
 import { simulatedShelf } from "#test/simulation/simulated-shelf.ts";
 import type { Subject } from "#test/simulation/simulated-subjects.ts";
 
@@ -21,6 +22,7 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     records: new SimulatedRecords(connection),
     history: simulatedShelf(connection, "the history", server.history),
     devices: simulatedShelf(connection, "the devices", server.devices),
+    notes: simulatedShelf(connection, "the notes", server.notes),
     agents: simulatedShelf(connection, "the agents", server.agents),
     durations: simulatedShelf(connection, "the durations", server.durations),
     builds: simulatedShelf(connection, "the builds", server.builds),
@@ -43,6 +45,9 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     serveAsks: (handle) => serve("asks", handle),
     serveAdmin: (handle) => serve("admin", handle),
     listenProgress: () => ({ stop: () => undefined }),
+    onSightings: (handle) =>
+      sightingsOf(server).listen({ end, hear: (sightings) => process.deliver(() => handle(sightings)) }),
+    publishAwaited: (devices) => sightingsOf(server).awaits(network, end, devices),
     watchPresence: (signal, call) => watchPresence(connection, signal, call),
     onDisconnect: (call) => connection.onDisconnect(call),
     onReconnect: (call) => connection.onReconnect(call),

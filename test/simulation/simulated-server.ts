@@ -3,7 +3,7 @@
  * statements and a lease that expire. Records, history and devices are files; the others live in memory and end with a restart.
  */
 import type { DeviceRecord } from "#protocol/admin.ts";
-import type { AgentRecord, BuildRecord, DurationRecord } from "#protocol/records.ts";
+import type { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import type { Announcement } from "#protocol/agent.ts";
 import { Chain } from "#protocol/chain.ts";
 import type { ChainId } from "#protocol/ids.ts";
@@ -56,6 +56,7 @@ export const markerMs = 10 * 60_000;
 export class SimulatedServer {
   readonly history = new Map<string, Chain>();
   readonly devices = new Map<string, DeviceRecord>();
+  readonly notes = new Map<string, DeviceNote>();
   readonly agents = new Map<string, AgentRecord>();
   readonly durations = new Map<string, DurationRecord>();
   readonly builds = new Map<string, BuildRecord>();

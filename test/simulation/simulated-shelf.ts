@@ -7,17 +7,19 @@ const timeoutMs = 5_000;
 /** @param values what the server holds, oldest write first */
 export function simulatedShelf<T>(connection: SimulatedConnection, name: string, values: Map<string, T>): Shelf<T> {
   const request = <R>(doing: string, work: () => R) => connection.request(`${doing} ${name}`, timeoutMs, work);
+  // What is published over one connection arrives once and in its order.
+  const write = (doing: string, work: () => void) => connection.requestInOrder(`${doing} ${name}`, timeoutMs, work);
   const newest = (limit: number) => [...values.values()].toReversed().slice(0, limit);
   return {
     putAll: (given) =>
-      request("put into", () => {
+      write("put into", () => {
         for (const [key, value] of given) {
           values.delete(key);
           values.set(key, value);
         }
       }),
     removeAll: (keys) =>
-      request("remove from", () => {
+      write("remove from", () => {
         for (const key of keys) values.delete(key);
       }),
     get: (key) => request("get from", () => values.get(key)),

@@ -2,6 +2,7 @@
 import type { AdminAnswer, AdminRequest, ChainRequest } from "#protocol/admin.ts";
 import { type ChainId, type Configuration, type JobName, jobRef } from "#protocol/ids.ts";
 import { adminSubject } from "#protocol/names.ts";
+import type { RolloutAction } from "#protocol/rollout.ts";
 import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
 
 export class SimulatedUser {
@@ -45,6 +46,11 @@ export class SimulatedUser {
     this.#world.trace(`resolve ${chain}: ${isRunning ? "it runs" : "it does not run"}`);
     const given = (answer: AdminAnswer) => this.#world.watcher.settled(chain, isRunning, answer);
     this.#askUntilAnswered({ v: 1, kind: "resolve-device", reference: chain, isRunning }, [], given);
+  }
+
+  changeRollout(id: ChainId, action: RolloutAction): void {
+    this.#world.trace(`${action} rollout ${id}`);
+    this.#askUntilAnswered({ v: 1, kind: "change-rollout", id, action }, []);
   }
 
   /** Takes the build trees of a configuration away; of all of them when it is left out. */

@@ -8,8 +8,8 @@ import { poll } from "#actor/clock.ts";
 import type { Failure } from "#protocol/failure.ts";
 import { type Configuration, Digest } from "#protocol/ids.ts";
 import { verifyMsMax } from "#protocol/limits.ts";
-import type { JobResult } from "#protocol/job.ts";
-import type { CompileDispatch, Dispatch, UploadDispatch } from "#protocol/messages.ts";
+import { type JobResult, networkOf } from "#protocol/job.ts";
+import type { CompileDispatch, ConfirmDispatch, Dispatch, UploadDispatch } from "#protocol/messages.ts";
 import { type FlashSession, partsOfImage, type SimulatedDevice } from "#test/simulation/simulated-device.ts";
 import type { SimulatedProcess } from "#test/simulation/simulated-process.ts";
 import type { SimulatedWorld } from "#test/simulation/simulated-world.ts";
@@ -25,7 +25,7 @@ export interface WorkOptions {
 }
 
 /** The build that a manifest is of, as the device would say it. */
-export function buildNamed(dispatch: UploadDispatch): string {
+export function buildNamed(dispatch: UploadDispatch | ConfirmDispatch): string {
   return dispatch.manifest.esphome?.buildTimeStr ?? "?";
 }
 
@@ -50,6 +50,8 @@ function workOn(options: WorkOptions, process: SimulatedProcess, dispatch: Dispa
       return compile(options, process, dispatch, attempt);
     case "upload":
       return upload(options, process, dispatch, attempt);
+    case "confirm":
+      return confirm(options, process, dispatch, attempt);
     case "clean":
       return clean(options, process, attempt);
   }
@@ -114,9 +116,9 @@ async function upload(
 ): Promise<JobResult> {
   const { random } = world;
   const { clock } = process;
-  const device = deviceAt(dispatch.target.host);
+  const address = networkOf(dispatch.target)?.host ?? "";
+  const device = deviceAt(address);
   const build = buildNamed(dispatch);
-  const address = dispatch.target.host;
   if (dispatch.mode === "probe") return askOnly(clock, device, build, address);
   if (!(await clock.pause(random.between(20, random.pick([200, 4_000])), attempt.signal))) return stopped;
   const before = device.probe();
@@ -128,6 +130,22 @@ async function upload(
   const broken = await send(clock, device, session);
   if (broken !== undefined) return failed({ ...broken, address });
   return verify(clock, device, build, address);
+}
+
+async function confirm(
+  { deviceAt }: WorkOptions,
+  { clock }: SimulatedProcess,
+  dispatch: ConfirmDispatch,
+  { signal }: Attempt,
+): Promise<JobResult> {
+  const address = dispatch.target.host;
+  const build = buildNamed(dispatch);
+  const device = deviceAt(address);
+  const found = await poll(clock, { everyMs: 1_000, withinMs: verifyMsMax, signal }, () => device.probe());
+  if (signal.aborted) return stopped;
+  if (found === build) return { kind: "confirmed" };
+  if (found !== undefined) return failed({ kind: "rolled-back", address, wanted: build, found });
+  return failed({ kind: "not-verified", address, detail: "no answer", effect: "committed" });
 }
 
 /** Writes all parts; undefined when the device has acknowledged the image. */

@@ -162,7 +162,7 @@ class Simulation {
       ms: this.#time.now,
       chains: this.#oracle.accepted.size,
       sessions: this.#devices.reduce((sum, { sessions }) => sum + sessions.length, 0),
-      probes: jobs.filter((job) => job.lane === "upload" && job.mode === "probe").length,
+      probes: jobs.filter((job) => job.name === "upload" && job.mode === "probe").length,
       takeovers: this.#takeovers.judged,
       ends,
     };

@@ -12,15 +12,15 @@ import { ObjectStore } from "#bus/object-store.ts";
 import type { CompileCapabilities } from "#protocol/agent.ts";
 import type { ArtifactManifest } from "#protocol/artifact.ts";
 import type { Configuration } from "#protocol/ids.ts";
-import type { JobResult } from "#protocol/job.ts";
-import type { CleanDispatch, CompileDispatch, Dispatch, UploadDispatch } from "#protocol/messages.ts";
+import { addressOfTarget, type DeviceReport, type JobResult, networkOf } from "#protocol/job.ts";
+import type { CleanDispatch, CompileDispatch, ConfirmDispatch, Dispatch, UploadDispatch } from "#protocol/messages.ts";
 import { objectStores } from "#protocol/names.ts";
 
 /** What a build that succeeds leaves behind. */
 export const image = Buffer.from("the image");
 
-/** `refuses` the password; takes the image and is `silent` afterwards. */
-export type DeviceMood = "takes" | "refuses" | "silent";
+/** `sleeps`, so that nobody answers; `refuses` the password; takes the image and is `silent` afterwards, or goes back to the build before. */
+export type DeviceMood = "takes" | "sleeps" | "refuses" | "silent" | "rolls-back";
 
 export class FarmWork {
   /** Lets flashes end that were begun. */
@@ -50,6 +50,8 @@ export class FarmWork {
         return this.#build(dispatch, attempt);
       case "upload":
         return this.#flash(dispatch, attempt);
+      case "confirm":
+        return this.#confirm(dispatch);
       case "clean":
         return this.#clean(dispatch);
     }
@@ -81,11 +83,14 @@ export class FarmWork {
   }
 
   async #flash({ chain, target, manifest }: UploadDispatch, attempt: Attempt): Promise<JobResult> {
-    const address = `${target.host}:${target.port}`;
+    const address = addressOfTarget(target);
     const log = new JobLogWriter(this.#connection, chain, "upload");
     log.line(`asking ${address}`);
     await log.close();
-    const mood = this.moods.get(target.host);
+    const mood = this.moods.get(networkOf(target)?.host ?? "");
+    if (mood === "sleeps") {
+      return { kind: "failed", failure: { kind: "device-unreachable", address, detail: "no answer" } };
+    }
     if (mood === "refuses") {
       return { kind: "failed", failure: { kind: "auth-rejected", address, detail: "no" } };
     }
@@ -94,13 +99,15 @@ export class FarmWork {
       return { kind: "failed", failure: { kind: "not-verified", address, detail: "silence", effect: "committed" } };
     }
     await this.flashes.promise;
-    const report = {
-      name: target.name,
-      mac: "AA:BB:CC:DD:EE:FF",
-      compilationTime: manifest.esphome?.buildTimeStr ?? "2026-11-25 12:00:00 +0000",
-      esphomeVersion: "2026.10.0",
-    };
-    return { kind: "flashed", level: "running", wrote: true, flashMs: 5, report };
+    return { kind: "flashed", level: "running", wrote: true, flashMs: 5, report: reportOf(target.name, manifest) };
+  }
+
+  #confirm({ target, manifest }: ConfirmDispatch): JobResult {
+    const address = addressOfTarget(target);
+    if (this.moods.get(target.host) !== "rolls-back")
+      return { kind: "confirmed", report: reportOf(target.name, manifest) };
+    const wanted = manifest.esphome?.buildTimeStr ?? "?";
+    return { kind: "failed", failure: { kind: "rolled-back", address, wanted, found: "the build before" } };
   }
 
   #clean({ trees, configuration }: CleanDispatch): JobResult {
@@ -111,7 +118,18 @@ export class FarmWork {
   }
 }
 
-function manifestFor({ spec }: CompileDispatch): ArtifactManifest {
+function reportOf(name: string, manifest: ArtifactManifest): DeviceReport {
+  const compilationTime = manifest.esphome?.buildTimeStr ?? "2026-11-25 12:00:00 +0000";
+  return { name, mac: "AA:BB:CC:DD:EE:FF", compilationTime, esphomeVersion: "2026.10.0" };
+}
+
+/** Each build says another time. */
+function buildOf(name: string, chain: string): NonNullable<ArtifactManifest["esphome"]> {
+  const buildTimeStr = `2026-11-25 12:00:00 +0000, ${chain}`;
+  return { name, configHash: "0x00000000", buildTime: 0, buildTimeStr, esphomeVersion: "2026.10.0" };
+}
+
+function manifestFor({ spec, chain, configuration }: CompileDispatch): ArtifactManifest {
   const isEsphome = spec.driver === "esphome";
   const role = isEsphome ? "ota" : "other";
   const name = isEsphome ? "firmware.ota.bin" : "firmware.bin";
@@ -120,5 +138,6 @@ function manifestFor({ spec }: CompileDispatch): ArtifactManifest {
     tool: { name: "succeed", version: "unknown" },
     platform: isEsphome ? "esp32" : spec.platform,
     images: [{ role, name, digest: digestOf(image), bytes: image.length }],
+    ...(isEsphome ? { esphome: buildOf(configuration, chain) } : {}),
   };
 }

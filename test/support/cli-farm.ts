@@ -15,6 +15,7 @@ import { plainEnvironment } from "#actor/subprocess.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { AgentId, BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
+import type { SerialPortView } from "#protocol/serial.ts";
 import { farmVersion } from "#protocol/version.ts";
 import { jsonLine } from "#cli/clean-text.ts";
 import { invoke } from "#cli/invocation.ts";
@@ -50,8 +51,17 @@ export class RunningCli {
 
   /** Resolves when the standard output holds this. */
   async prints(pattern: RegExp): Promise<void> {
+    await this.#until(pattern, () => this.out);
+  }
+
+  /** Resolves when the standard error holds this. */
+  async says(pattern: RegExp): Promise<void> {
+    await this.#until(pattern, () => this.err);
+  }
+
+  async #until(pattern: RegExp, text: () => string): Promise<void> {
     const limits = { everyMs: 5, withinMs: waitMsMax };
-    const seen = await poll(systemClock, limits, () => (pattern.test(this.out) ? true : undefined));
+    const seen = await poll(systemClock, limits, () => (pattern.test(text()) ? true : undefined));
     if (seen === undefined) throw new Error(`no ${String(pattern)} in:\n${this.out}\n${this.err}`);
   }
 
@@ -91,6 +101,7 @@ export class CliFarm implements AsyncDisposable {
   readonly #clis: RunningCli[] = [];
   #coordinator: ChildProcess;
   #builder: LaneWorker | undefined;
+  #flasher: LaneWorker | undefined;
 
   constructor(server: TestServer, home: TemporaryFolder, connection: Connection) {
     this.server = server;
@@ -138,6 +149,19 @@ export class CliFarm implements AsyncDisposable {
     const head = ["esphome:", `  name: ${name}`, "esp32:", "api:", "ota:", "  - platform: esphome"];
     await writeFile(file, `${[...head, ...more].join("\n")}\n`);
     return file;
+  }
+
+  /** What is plugged in beside `flash-1` from now on; resolves when the coordinator knows it. */
+  async plugIn(...ports: readonly SerialPortView[]): Promise<void> {
+    this.#flasher?.setCapabilities({ upload: { ports: [...ports], flashers: [] } });
+    const ids = ports.map(({ id }) => id).join();
+    const seen = await poll(systemClock, { everyMs: 20, withinMs: waitMsMax }, async () => {
+      const answer = await askAdmin(this.connection, { v: 1, kind: "agents" });
+      if (answer.kind !== "agents") return undefined;
+      const known = answer.agents.flatMap(({ announcement }) => announcement.upload?.ports.map(({ id }) => id) ?? []);
+      return known.join() === ids ? true : undefined;
+    });
+    if (seen === undefined) throw new Error("the coordinator does not know the ports");
   }
 
   /** The newest chain of a reference. */
@@ -250,6 +274,7 @@ export class CliFarm implements AsyncDisposable {
     });
     this.#workers.push(worker);
     if (lane === "compile") this.#builder = worker;
+    else this.#flasher = worker;
     await worker.start();
     this.#announceTrees();
   }

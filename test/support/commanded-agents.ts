@@ -1,13 +1,12 @@
 /** What agents of the commanded farm do and say: what they were given, and now and then something near it. */
-import { type JobName, JobName as JobNames } from "#protocol/ids.ts";
+import { JobName as JobNames } from "#protocol/ids.ts";
 import type { JobResult } from "#protocol/job.ts";
 import { deviceDataTimeoutMs, leaseMs } from "#protocol/limits.ts";
-import { bootNumber, built, cleaned, failedWith, failures, flashed } from "#test/support/farm-builders.ts";
+import { bootNumber, failedWith, failures, successes } from "#test/support/farm-builders.ts";
 import { askerOf, type FarmAct, picked } from "#test/support/farm-act.ts";
 import type { Asker } from "#test/support/farm-promises.ts";
 import type { Task } from "#test/support/puppet-agent.ts";
 
-const successes: Readonly<Record<JobName, JobResult>> = { compile: built(), upload: flashed, clean: cleaned };
 const otherResults: readonly JobResult[] = [
   { kind: "stopped" },
   ...Object.values(failures).map((failure) => failedWith(failure)),

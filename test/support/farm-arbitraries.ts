@@ -18,7 +18,6 @@ import {
   buildRequest,
   built,
   chainNumber,
-  cleaned,
   configurationNamed,
   failedWith,
   failures,
@@ -27,6 +26,7 @@ import {
   renameRequest,
   startAt,
   statementOf,
+  successes,
   uploadRequest,
 } from "#test/support/farm-builders.ts";
 
@@ -36,6 +36,8 @@ const kinds = [
   "clean",
   "reset",
   "resolve",
+  "rollout",
+  "seen",
   "claim",
   "flash-claim",
   "report",
@@ -88,6 +90,24 @@ const agents: readonly { name: string; lane: Lane; slots: number }[] = [
   { name: "pi-1", lane: "upload", slots: 1 },
   { name: "pi-2", lane: "upload", slots: 2 },
 ];
+/** A confirmation, a wave, a device that is waited for; each of them now and then. */
+function withMore(request: ChainRequest, first: ChainId, index: number, chance: number): ChainRequest {
+  const { upload } = request;
+  if (upload === undefined) return request;
+  const { target } = upload;
+  const isAsked = chance % 2 === 0 && target.kind === "ota";
+  const part = { id: first, wave: index + 1, failuresMax: chance % 2 };
+  return {
+    ...request,
+    ...(chance % 3 === 0 ? { rollout: part } : {}),
+    upload: {
+      ...upload,
+      ...(isAsked ? { target: { ...target, api: { port: 6053 } }, confirmAfterMs: 10_000 } : {}),
+      ...(chance % 5 === 0 ? { timing: { isAwaited: true } } : {}),
+    },
+  };
+}
+
 const configurations = ["kitchen", "kitchen copy", "cellar"];
 const hosts = ["10.0.0.1", "10.0.0.1", "10.0.0.2"];
 const results: readonly JobResult[] = [
@@ -136,13 +156,21 @@ export class FarmStory {
         if (chain === undefined) return { kind: "time-passed" };
         return { kind: "unknown-resolved", chain, isRunning: other % 2 === 0, answerTo };
       }
+      case "rollout": {
+        const ids = [...farm.chains.values()].flatMap(({ rollout }) => rollout?.id ?? []);
+        const id = ids[pick % Math.max(1, ids.length)] ?? chainNumber(pick);
+        const action = (["pause", "resume", "resume", "abort"] as const)[other % 4]!;
+        return { kind: "rollout-asked", id, action, answerTo };
+      }
+      case "seen":
+        return { kind: "device-seen", names: [hosts[pick % hosts.length]!], agent: agentNamed(agent.name) };
       case "claim":
         return { kind: "job-claimed", ...this.#from(farm, pick, other, isNonsense), answerTo };
       case "flash-claim":
         return { kind: "flash-claimed", ...this.#from(farm, pick, other, isNonsense), answerTo };
       case "report": {
         const from = this.#from(farm, pick, other, isNonsense);
-        const success = { compile: built(), upload: flashed, clean: cleaned }[from.job];
+        const success = successes[from.job];
         return {
           kind: "job-reported",
           result: other % 2 === 0 ? success : results[pick % results.length]!,
@@ -188,6 +216,7 @@ export class FarmStory {
 
   #requests(pick: number, other: number, isNonsense: boolean): ChainRequest[] {
     const size = (pick % 3) + 1;
+    const first = this.#submitted + 1;
     return Array.from({ length: size }, (_, index) => {
       // A repeated request now and then.
       const isRepeated = isNonsense && this.#submitted > 0 && other % 2 === 0;
@@ -201,7 +230,7 @@ export class FarmStory {
         renamed: configurations[(which + 1 + (pick % 2)) % configurations.length]!,
       };
       const make = [installRequest, installRequest, buildRequest, uploadRequest, renameRequest][(pick + index) % 5]!;
-      const request = make(number, options);
+      const request = withMore(make(number, options), chainNumber(first), index, pick + other);
       return isNonsense && other % 5 === 1 ? { ...request, kind: "upload" } : request;
     });
   }

@@ -5,7 +5,7 @@ import type { ArtifactManifest } from "#protocol/artifact.ts";
 import { type Chain, jobOf } from "#protocol/chain.ts";
 import type { Failure } from "#protocol/failure.ts";
 import { AgentId, BootId, type ChainId, chainIdFrom, Configuration, Digest, type JobName } from "#protocol/ids.ts";
-import { type BuildSpec, type Job, type Lane, OtaTarget } from "#protocol/job.ts";
+import { type BuildSpec, type Job, type Lane, type Medium, OtaTarget, type UploadTarget } from "#protocol/job.ts";
 import type { JobResult } from "#protocol/job.ts";
 
 /** The instant at which every farm of these tests starts. */
@@ -33,6 +33,10 @@ export function buildSpec(version = "2026.10.0", bundle = 1): BuildSpec {
 
 export function targetAt(host: string): OtaTarget {
   return OtaTarget.parse({ kind: "ota", host, port: 3232, name: host.split(".")[0] });
+}
+
+export function overMedium(target: UploadTarget, medium: Medium): UploadTarget {
+  return target.kind === "ota" ? { ...target, medium } : target;
 }
 
 /** What a build leaves behind; `build` is what the device says it runs once it was flashed with it. */
@@ -143,6 +147,14 @@ export const built = (build = "build"): JobResult => ({
   buildMs: 1_000,
 });
 export const flashed: JobResult = { kind: "flashed", level: "running", wrote: true, flashMs: 1_000 };
+export const confirmed: JobResult = { kind: "confirmed" };
+/** How each kind of job succeeds. */
+export const successes: Readonly<Record<JobName, JobResult>> = {
+  compile: built(),
+  upload: flashed,
+  confirm: confirmed,
+  clean: { kind: "cleaned", trees: 1 },
+};
 export const cleaned: JobResult = { kind: "cleaned", trees: 1 };
 export const failedWith = (failure: Failure): JobResult => ({ kind: "failed", failure });
 
@@ -169,6 +181,8 @@ export const failures = {
     totalBytes: 1_000,
     detail: "the connection was reset",
   },
+  cutAtPort: { kind: "flasher-failed", tool: "esptool", port: "usb-1", phase: "sending", effect: "partial", tail: [] },
+  rolledBack: { kind: "rolled-back", address: "10.0.0.1:3232", wanted: "new", found: "old" },
   notRunning: { kind: "not-running", address: "10.0.0.1:3232", wanted: "new", found: "old" },
   notVerified: { kind: "not-verified", address: "10.0.0.1:3232", detail: "no answer", effect: "committed" },
   wrongDevice: { kind: "wrong-device", address: "10.0.0.1:3232", wanted: "kitchen", found: "cellar" },

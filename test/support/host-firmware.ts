@@ -3,9 +3,11 @@
  * runs as a process. Needs Python and g++. `FLASHYARD_TEST_ESPHOME` names an `esphome` command to use; otherwise an
  * environment is made once and kept below the user's cache folder.
  */
+import { existsSync } from "node:fs";
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { systemClock } from "#actor/clock.ts";
 import { plainEnvironment, runProcess } from "#actor/subprocess.ts";
 import { EsphomeBuild } from "#protocol/artifact.ts";
@@ -48,14 +50,29 @@ export interface HostConfiguration {
   readonly apiPort: number;
   readonly otaVersion?: 1 | 2;
   readonly password?: string;
+  /** A key in base64, for the API and for updates; `isRequired`: no update is taken in plaintext. */
+  readonly encryption?: { readonly key: string; readonly isRequired: boolean };
   /** Something that makes this build another than the one before. */
   readonly answer: number;
+}
+
+/**
+ * ESPHome fetches the libraries of a cipher from PlatformIO's registry. A machine that does not reach it may have them in the cache
+ * folder: `noise-c` (0.1.31) and `libsodium` (1.10021.12) of https://github.com/esphome-libs, the latter with its submodule and patches.
+ */
+const cachedLibraries = join(homedir(), ".cache", "flashyard-test", "libraries");
+
+function librariesOf({ encryption }: HostConfiguration): readonly string[] {
+  if (encryption === undefined || !existsSync(cachedLibraries)) return [];
+  const urlOf = (name: string) => pathToFileURL(join(cachedLibraries, name)).href;
+  return ["  libraries:", ...["noise-c", "libsodium"].map((name) => `    - "esphome/${name}=${urlOf(name)}"`)];
 }
 
 const yamlOf = (configuration: HostConfiguration): string =>
   [
     "esphome:",
     `  name: ${configuration.name}`,
+    ...librariesOf(configuration),
     "host:",
     `  mac_address: "${configuration.mac}"`,
     "logger:",
@@ -63,11 +80,13 @@ const yamlOf = (configuration: HostConfiguration): string =>
     "api:",
     `  port: ${configuration.apiPort}`,
     "  reboot_timeout: 0s",
+    ...(configuration.encryption === undefined ? [] : ["  encryption:", `    key: "${configuration.encryption.key}"`]),
     "ota:",
     "  - platform: esphome",
     `    port: ${configuration.otaPort}`,
     `    version: ${configuration.otaVersion ?? 2}`,
     ...(configuration.password === undefined ? [] : [`    password: "${configuration.password}"`]),
+    ...(configuration.encryption?.isRequired === true ? ["    encryption:"] : []),
     "sensor:",
     "  - platform: template",
     "    name: answer",

@@ -14,7 +14,8 @@ import { freePort } from "#actor/loopback-port.ts";
 import { plainEnvironment, runProcess } from "#actor/subprocess.ts";
 import type { DeviceReport, OtaTarget } from "#protocol/job.ts";
 import { askDevice } from "#upload-agent/native-api.ts";
-import { type HostDevice, startHostDevice } from "#demo/host-device.ts";
+import { flashOverTheAir } from "#upload-agent/ota.ts";
+import { type HostDevice, startHostDevice } from "#simulator/host-device.ts";
 import { findEsphome } from "#test/support/host-firmware.ts";
 import { flashSessions, type Plan, readRecord, type SessionRecord } from "#test/support/recording-proxy.ts";
 
@@ -23,10 +24,10 @@ const root = join(import.meta.dirname, "../..");
 /** Holds ESPHome's environment and the factory's firmware; shared by all runs. */
 export const testCacheFolder = join(homedir(), ".cache", "flashyard-test");
 
-/** The demo's factory firmware, compiled once for each state of its file. @returns the program's path */
+/** The factory's firmware, compiled once for each state of its file. @returns the program's path */
 export async function factoryProgram(): Promise<string> {
   const tool = await findEsphome();
-  const yaml = join(root, "demo/factory.yaml");
+  const yaml = join(root, "simulator/factory.yaml");
   const digest = createHash("sha256")
     .update(await readFile(yaml))
     .update(tool.esphome)
@@ -60,18 +61,20 @@ export class RealDevice implements AsyncDisposable {
   readonly otaPort: number;
   readonly apiPort: number;
   readonly proxyPort: number;
-  readonly #host: HostDevice;
+  #host: HostDevice;
+  readonly #wake: () => Promise<HostDevice>;
   readonly #proxy: ChildProcess;
   readonly #record: string;
 
   private constructor(
     parts: Pick<RealDevice, "name" | "otaPort" | "apiPort" | "proxyPort">,
-    host: HostDevice,
+    { host, wake }: { readonly host: HostDevice; readonly wake: () => Promise<HostDevice> },
     proxy: ChildProcess,
     record: string,
   ) {
     ({ name: this.name, otaPort: this.otaPort, apiPort: this.apiPort, proxyPort: this.proxyPort } = parts);
     this.#host = host;
+    this.#wake = wake;
     this.#proxy = proxy;
     this.#record = record;
   }
@@ -81,11 +84,12 @@ export class RealDevice implements AsyncDisposable {
     const [otaPort, apiPort] = [await freePort(), await freePort()];
     const home = join(folder, name);
     const program = join(home, "flash", "program");
+    const variables = { FLASHYARD_DEVICE: `${name} ${otaPort} ${apiPort}` };
+    const wake = () => startHostDevice({ name, program, home, logFile: join(home, "log"), variables });
     await mkdir(join(home, "flash"), { recursive: true });
     await copyFile(await factoryProgram(), program);
     await chmod(program, 0o755);
-    const variables = { FLASHYARD_DEVICE: `${name} ${otaPort} ${apiPort}` };
-    const host = await startHostDevice({ name, program, home, logFile: join(home, "log"), variables });
+    const host = await wake();
     const record = join(home, "sessions");
     const argv = [join(root, "test/support/recording-proxy.ts"), "--to", String(otaPort), "--record", record];
     const proxy = spawn(process.execPath, argv, {
@@ -95,7 +99,7 @@ export class RealDevice implements AsyncDisposable {
     });
     const [line] = (await once(createInterface({ input: proxy.stdout }), "line")) as [string];
     const parts = { name, otaPort, apiPort, proxyPort: Number(line.split(" ")[1]) };
-    const device = new RealDevice(parts, host, proxy, record);
+    const device = new RealDevice(parts, { host, wake }, proxy, record);
     const limits = { everyMs: 50, withinMs: 10_000 };
     if ((await poll(systemClock, limits, () => device.report())) !== undefined) return device;
     await device[Symbol.asyncDispose]();
@@ -188,6 +192,38 @@ export class RealDevice implements AsyncDisposable {
   /** What the proxy does to sessions from now on. */
   plan(plan: Plan): void {
     this.#proxy.stdin?.write(`plan ${JSON.stringify(plan)}\n`);
+  }
+
+  /** Its ports are closed until `wake`; it keeps its flash. */
+  async sleep(): Promise<void> {
+    await this.#host.stop();
+  }
+
+  async wake(): Promise<void> {
+    this.#host = await this.#wake();
+  }
+
+  /** Writes an image behind the farm's back, as a device does that goes back to the build before. */
+  async goBackTo(image: Uint8Array): Promise<void> {
+    const target = { kind: "ota" as const, host: "127.0.0.1", port: this.otaPort, encrypted: false, name: this.name };
+    // Its API may answer before its update server does.
+    let last: unknown;
+    const taken = await poll(systemClock, { everyMs: 50, withinMs: 10_000 }, async () => {
+      const result = await flashOverTheAir(target, image, {
+        signal: new AbortController().signal,
+        deadlineMs: 10_000,
+        mayStart: () => true,
+        onEvent: () => undefined,
+      });
+      last = result;
+      return result.ok ? true : undefined;
+    });
+    if (taken === undefined) throw new Error(`${this.name} did not go back: ${JSON.stringify(last)}`);
+  }
+
+  /** The program that it runs. */
+  async image(): Promise<Buffer> {
+    return readFile(`/proc/${this.pid}/exe`);
   }
 
   /** It answers nothing until `thaw`. */

@@ -114,7 +114,7 @@ export class Cli {
   }
 
   /** The last event of a job. */
-  last(job: "compile" | "upload"): CliEvent {
+  last(job: "compile" | "upload" | "confirm"): CliEvent {
     const found = this.events().findLast((event) => event.kind === "job" && event.job === job);
     if (found === undefined) throw new Error(`nothing of ${job} in:\n${this.out}\n${this.err}`);
     return found;
@@ -192,7 +192,8 @@ export class RealFarm implements AsyncDisposable {
       serverBinary: this.serverBinary,
       agents: [...builders, { name: "flash-1", lane: "upload", slots: 2 }],
       logLevel: "info",
-      variables,
+      // Nothing of a test is said in a network.
+      variables: { FLASHYARD_MDNS: "off", ...variables },
       signal: new AbortController().signal,
       say: () => undefined,
       onStart: (member, pid) => this.#pids.set(member, pid),

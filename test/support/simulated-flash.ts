@@ -1,11 +1,13 @@
 /** One flash of a simulated device with limits short enough for a test, and everything it told while it went. */
 import type { OtaTarget } from "#protocol/job.ts";
-import { type DeviceBuild, imageOf } from "#test/fixtures/device-image.ts";
-import type { SimulatedDevice } from "#test/fixtures/ota-device.ts";
+import { type DeviceBuild, imageOf } from "#simulator/device-image.ts";
+import type { SimulatedDevice } from "#simulator/device.ts";
 import type { FlashEvent, FlashResult } from "#upload-agent/flasher.ts";
 import { flashOverTheAir, type OtaOptions } from "#upload-agent/ota.ts";
 
 export const password = "correct horse";
+/** 32 bytes in base64, as ESPHome wants a key. */
+export const otaKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 export const buildAt = (minute: number, name = "lamp"): DeviceBuild => ({
   name,

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { encryptionOf } from "#protocol/job.ts";
 import { configurationFrom } from "#toolchain/configuration.ts";
 
 const read = (text: string) => {
@@ -61,9 +62,21 @@ test("the address is what the network section says, else the name", () => {
   expect(hostOf("")).toBe("a.local");
 });
 
-test("encryption is demanded when the configuration demands it, and its key is the API's", () => {
-  const text = `esphome:\n  name: a\nesp32:\n  board: x\napi:\n  encryption:\n    key: Zm9v\nota:\n  - platform: esphome\n    encryption:\n      key: Zm9v\n`;
-  expect(read(text).target).toMatchObject({ encrypted: true, api: { port: 6053, encryptionKey: "Zm9v" } });
+test("encryption is demanded when the configuration demands it, and only then", () => {
+  const targetOf = (api: string, ota: string) =>
+    read(`esphome:\n  name: a\nesp32:\n  board: x\n${api}ota:\n  - platform: esphome\n${ota}`).target;
+  const api = "api:\n  encryption:\n    key: Zm9v\n";
+  const demanding = targetOf(api, "    encryption:\n      key: YmFy\n");
+  expect(demanding).toMatchObject({ encryption: "require", encrypted: true, encryptionKey: "YmFy" });
+  expect(encryptionOf(demanding!)).toEqual({ policy: "require", key: "YmFy" });
+  expect(encryptionOf(targetOf(api, "    encryption: {}\n")!)).toEqual({ policy: "require", key: "Zm9v" });
+  expect(encryptionOf(targetOf(api, "    encryption:\n")!)).toEqual({ policy: "require", key: "Zm9v" });
+  const lenient = targetOf(api, "    encryption:\n      key: Zm9v\n      allow_plaintext_upload: true\n");
+  expect(encryptionOf(lenient!)).toEqual({ policy: "opportunistic", key: "Zm9v" });
+  expect(lenient?.encrypted).toBe(false);
+  const silent = targetOf(api, "    version: 2\n");
+  expect(encryptionOf(silent!)).toEqual({ policy: "never", key: "Zm9v" });
+  expect(silent).toMatchObject({ api: { port: 6053, encryptionKey: "Zm9v" } });
 });
 
 test("a password stays the text that it is, and an empty one is none", () => {

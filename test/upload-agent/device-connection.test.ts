@@ -37,17 +37,17 @@ describe("a connection to a device", () => {
   it("gives the device's last word although the next write fails (1)", async () => {
     await using peer = await startBluntPeer([0x83], "reset");
     using connection = await open(peer.port);
-    expect(await connection.write(Buffer.alloc(8192), 1_000)).toBeUndefined();
+    expect(await connection.write([Buffer.alloc(8192)], 1_000)).toBeUndefined();
     peer.sleepUntilItActed();
     // The kernel knows of the reset and this process does not: the write is the first to meet it.
-    expect(await connection.write(Buffer.alloc(8192), 1_000)).toMatchObject({ kind: "broken" });
+    expect(await connection.write([Buffer.alloc(8192)], 1_000)).toMatchObject({ kind: "broken" });
     expect(connection.nextByte).toBe(0x83);
   });
 
   it("gives what arrived while the process was stopped beyond its limit (1)", async () => {
     await using peer = await startBluntPeer([0x44, 0x45], "stay");
     using connection = await open(peer.port);
-    await connection.write(Buffer.of(1), 1_000);
+    await connection.write([Buffer.of(1)], 1_000);
     const reading = connection.read(2, 50);
     peer.sleepUntilItActed(100);
     expect(await reading).toEqual(Buffer.of(0x44, 0x45));
@@ -70,7 +70,7 @@ describe("a connection to a device", () => {
   it("gives up on a device that takes nothing (2)", async () => {
     await using server = await listen((socket) => socket.pause());
     using connection = await open(server.port);
-    expect(await connection.write(Buffer.alloc(32 * 1024 * 1024), 100)).toEqual({ kind: "silent", limitMs: 100 });
+    expect(await connection.write([Buffer.alloc(32 * 1024 * 1024)], 100)).toEqual({ kind: "silent", limitMs: 100 });
   });
 
   it("stops waiting when it is cut (2)", async () => {
@@ -82,7 +82,7 @@ describe("a connection to a device", () => {
     const reading = connection.read(1, 5_000);
     connection.cut();
     expect(await reading).toEqual({ kind: "cut" });
-    expect(await connection.write(Buffer.of(1), 1_000)).toEqual({ kind: "cut" });
+    expect(await connection.write([Buffer.of(1)], 1_000)).toEqual({ kind: "cut" });
     // The device learns at once, and frees its session.
     expect(await gone.promise).toBe("ECONNRESET");
   });

@@ -4,8 +4,9 @@ import { createServer } from "node:net";
 import { assert, asyncProperty, nat, property, string, uint8Array } from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { DeviceReport, OtaTarget } from "#protocol/job.ts";
-import { type ApiMode, SimulatedApi } from "#test/fixtures/native-api.ts";
+import { type ApiMode, SimulatedApi } from "#simulator/native-api.ts";
 import { startFullHouse } from "#test/fixtures/full-house.ts";
+import { otaKey } from "#test/support/simulated-flash.ts";
 import { askDevice } from "#upload-agent/native-api.ts";
 import { delimitedFields, encodeNumber, encodeText, encodeVarint } from "#upload-agent/protobuf.ts";
 
@@ -47,10 +48,10 @@ describe("a device that is asked", () => {
     expect(await askMode("encrypted")).toEqual({ kind: "encrypted" });
   });
 
-  it("is not asked in plaintext when its configuration has a key", async () => {
+  it("is not asked at all when its configuration has a key that cannot be one", async () => {
     await using api = new SimulatedApi(() => report);
     const target = targetAt(0, { api: { port: await api.listen(), encryptionKey: "x" } });
-    expect(await ask(target)).toEqual({ kind: "encrypted" });
+    expect(await ask(target)).toEqual({ kind: "key-unusable" });
     expect(api.asked).toBe(0);
   });
 
@@ -108,6 +109,98 @@ describe("a device that is asked", () => {
         const answered = await ask(targetAt((server.address() as { port: number }).port), 1_000);
         server.close();
         expect(["unreachable", "encrypted"]).toContain(answered.kind);
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe("a device that only speaks encrypted", () => {
+  const otherKey = Buffer.alloc(32, 7).toString("base64");
+
+  /** What it says of itself before anybody has proved anything. */
+  const claim = { name: "lamp", mac: "020000000001" };
+
+  async function askEncrypted(mode: ApiMode, said = report, { known = otaKey, timeoutMs = 5_000 } = {}) {
+    await using api = new SimulatedApi(() => said, mode, otaKey);
+    return await ask(targetAt(0, { api: { port: await api.listen(), encryptionKey: known } }), timeoutMs);
+  }
+
+  it.each(["plain", "chatty"] as const)("says what it runs to who knows its key (%s)", async (mode) => {
+    expect(await askEncrypted(mode)).toEqual({ kind: "answered", report });
+  });
+
+  it("says nothing to who has another key, and who asks learns that", async () => {
+    expect(await askEncrypted("plain", report, { known: otherKey })).toEqual({
+      kind: "key-refused",
+      detail: "the API's encryption key is wrong",
+      claim,
+    });
+  });
+
+  it("says nothing to who asks in plaintext", async () => {
+    await using api = new SimulatedApi(() => report, "plain", otaKey);
+    expect(await ask(targetAt(await api.listen()))).toEqual({ kind: "encrypted" });
+  });
+
+  it("is not believed when it proves to have another key", async () => {
+    expect(await askEncrypted("forging")).toEqual({
+      kind: "key-refused",
+      detail: "what answers does not know the API's encryption key",
+      claim,
+    });
+  });
+
+  it("is not believed when it speaks plaintext", async () => {
+    await using api = new SimulatedApi(() => report);
+    const target = targetAt(0, { api: { port: await api.listen(), encryptionKey: otaKey } });
+    expect(await ask(target)).toEqual({ kind: "key-refused", detail: "the device does not speak encrypted" });
+  });
+
+  it("cannot rearrange a terminal with its reason, nor fill a page", async () => {
+    const named = await askEncrypted("plain", { ...report, name: "la\u001b[2Jmp" }, { known: otherKey });
+    expect(named).toMatchObject({ kind: "key-refused", claim: { name: "la[2Jmp" } });
+    const answered = await askEncrypted("rejecting");
+    expect(answered).toMatchObject({ kind: "key-refused", detail: expect.stringMatching(/^[\x20-\x7e]{20,160}$/) });
+  });
+
+  it.each(["closing", "http"] as const)("counts as unreachable when what answers is broken (%s)", async (mode) => {
+    expect(await askEncrypted(mode)).toMatchObject({ kind: "unreachable", detail: expect.stringMatching(/./) });
+  });
+
+  it.each([
+    ["forged", "a frame was damaged or forged on its way from the device"],
+    ["huge", "its message is shorter than it says"],
+    ["stub", "it sent a message of 2 bytes"],
+    ["malformed", "its answer is not readable"],
+    ["pinging", "it sent 64 messages and none says what it is"],
+  ] as const)("is told what is wrong with it (%s)", async (mode, detail) => {
+    expect(await askEncrypted(mode)).toEqual({ kind: "unreachable", detail });
+  });
+
+  it.each(["silent", "stalling", "endless-length"] as const)(
+    "counts as unreachable when it does not answer in time (%s)",
+    async (mode) => {
+      expect(await askEncrypted(mode, report, { timeoutMs: 150 })).toMatchObject({
+        kind: "unreachable",
+        detail: "the device did not answer in time",
+      });
+    },
+  );
+
+  it("survives whatever answers there", async () => {
+    await assert(
+      asyncProperty(uint8Array({ maxLength: 200 }), async (bytes) => {
+        const server = createServer((socket) => {
+          socket.on("error", () => {});
+          socket.end(bytes);
+        });
+        server.listen(0, "127.0.0.1");
+        await once(server, "listening");
+        const { port } = server.address() as { port: number };
+        const answered = await ask(targetAt(0, { api: { port, encryptionKey: otaKey } }), 1_000);
+        server.close();
+        expect(["unreachable", "key-refused"]).toContain(answered.kind);
       }),
       { numRuns: 50 },
     );

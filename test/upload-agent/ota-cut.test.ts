@@ -1,7 +1,7 @@
 /** Fence, cancel and deadline: when a flash may begin, when it may still be stopped, and what that leaves behind. */
 import { describe, expect, it } from "vitest";
 import { effectOf, type Failure } from "#protocol/failure.ts";
-import { SimulatedDevice } from "#test/fixtures/ota-device.ts";
+import { SimulatedDevice } from "#simulator/device.ts";
 import { startFullHouse } from "#test/fixtures/full-house.ts";
 import { RecordingProxy } from "#test/support/recording-proxy.ts";
 import { flash, newBuild, newImage, oldBuild, password, shortLimits, targetOf } from "#test/support/simulated-flash.ts";

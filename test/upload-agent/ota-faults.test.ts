@@ -1,8 +1,9 @@
 /** Every fault at every step of a flash: what is reported, and that it agrees with the device's true state. */
 import { describe, expect, it } from "vitest";
 import { type Effect, effectOf, retryOf } from "#protocol/failure.ts";
-import { type Fault, SimulatedDevice } from "#test/fixtures/ota-device.ts";
-import { flash, newBuild, newImage, oldBuild, password, targetOf } from "#test/support/simulated-flash.ts";
+import { SimulatedDevice } from "#simulator/device.ts";
+import type { Fault } from "#simulator/ota-fault.ts";
+import { flash, newBuild, newImage, oldBuild, otaKey, password, targetOf } from "#test/support/simulated-flash.ts";
 
 /** Kind and effect that are to be reported, and the build that the device is left with. */
 type Report = readonly [kind: string, effect: Effect, build: "old" | "new"];
@@ -178,7 +179,10 @@ describe("an image that the device refuses", () => {
   });
 
   it("goes nowhere when the device wants encryption", async () => {
-    await using device = await SimulatedDevice.start({ build: oldBuild, encryptionRequired: true });
+    await using device = await SimulatedDevice.start({
+      build: oldBuild,
+      encryption: { key: otaKey, isRequired: true },
+    });
     const { result } = await flash(targetOf(device));
     expect(result).toMatchObject({ ok: false, failure: { kind: "encryption-required" } });
     expect(device.sessions.every((session) => session.announcedBytes === 0)).toBe(true);

@@ -1,8 +1,8 @@
 /** Every mode in which a device of any age takes an update. */
 import { describe, expect, it } from "vitest";
 import { imageBytesMax } from "#protocol/artifact.ts";
-import { imageOf } from "#test/fixtures/device-image.ts";
-import { type DeviceOptions, SimulatedDevice } from "#test/fixtures/ota-device.ts";
+import { imageOf } from "#simulator/device-image.ts";
+import { type DeviceOptions, SimulatedDevice } from "#simulator/device.ts";
 import { flash, newBuild, newImage, oldBuild, password, targetOf } from "#test/support/simulated-flash.ts";
 
 type Features = Pick<DeviceOptions, "extended" | "compression">;
@@ -79,13 +79,6 @@ describe("a flash over the air", () => {
       expect(device.build).toEqual(newBuild);
     },
   );
-
-  it("sends nothing to a device that is to be flashed encrypted", async () => {
-    await using device = await SimulatedDevice.start({ build: oldBuild });
-    const { result } = await flash(targetOf(device, { encrypted: true }));
-    expect(result).toMatchObject({ ok: false, failure: { kind: "encryption-required" } });
-    expect(device.sessions).toEqual([]);
-  });
 
   it.each([0, imageBytesMax + 1])("refuses an image of %i bytes before it connects", async (bytes) => {
     await using device = await SimulatedDevice.start({ build: oldBuild });

@@ -1,16 +1,18 @@
 /** What a device is said to run, and waiting for it to run the new build. */
+import { setImmediate as nextTurnLater } from "node:timers";
 import { describe, expect, it } from "vitest";
 import { systemClock } from "#actor/clock.ts";
 import type { EsphomeBuild } from "#protocol/artifact.ts";
 import type { DeviceReport, OtaTarget } from "#protocol/job.ts";
-import { SimulatedDevice } from "#test/fixtures/ota-device.ts";
-import { type ApiMode, SimulatedApi } from "#test/fixtures/native-api.ts";
-import { buildAt, expectedOf, flash, newBuild, oldBuild, targetOf } from "#test/support/simulated-flash.ts";
+import { SimulatedDevice } from "#simulator/device.ts";
+import { type ApiMode, SimulatedApi } from "#simulator/native-api.ts";
+import { buildAt, expectedOf, flash, newBuild, oldBuild, otaKey, targetOf } from "#test/support/simulated-flash.ts";
 import { probe, probeAfter, probeBefore, waitUntilRunning } from "#upload-agent/probe.ts";
 
 const mac = "02:00:00:AB:CD:EF";
 const running = (build = newBuild, over: Partial<DeviceReport> = {}): DeviceReport => ({ ...build, mac, ...over });
 const never = new AbortController().signal;
+const nextTurn = () => new Promise<void>((resolve) => void nextTurnLater(resolve));
 const lightBuild = buildAt(2, "light");
 const renamed = { name: "light", formerName: "lamp" };
 
@@ -76,6 +78,39 @@ describe("a probe", () => {
     expect(await ask({ ...target, api: { port, encryptionKey: "x" } })).toMatchObject({ answer: "unknowable" });
   });
 
+  it("knows of a device with an encrypted API whose key it has", async () => {
+    await using api = new SimulatedApi(() => running(), "plain", otaKey);
+    const keyed = (encryptionKey: string, port: number) => ({ ...basic, api: { port, encryptionKey } });
+    const basic: OtaTarget = { kind: "ota", host: "127.0.0.1", port: 1, encrypted: false, name: "lamp" };
+    const port = await api.listen();
+    const ask = (key: string) => probe(keyed(key, port), expectedOf(newBuild), { signal: never });
+    expect(await ask(otaKey)).toEqual({ answer: "new", report: running() });
+    expect(await ask(Buffer.alloc(32, 7).toString("base64"))).toMatchObject({
+      answer: "unknowable",
+      detail: "the API's encryption key is wrong",
+    });
+  });
+
+  it.each<[string, DeviceReport, Partial<OtaTarget>, string]>([
+    ["the name that is wanted", running(oldBuild), {}, "unknowable"],
+    ["that name and its address", running(buildAt(1, "lamp-abcdef")), {}, "unknowable"],
+    ["the former name", running(oldBuild), renamed, "unknowable"],
+    ["another name", running(buildAt(1, "fan")), {}, "other"],
+    ["another address", running(oldBuild), { mac: "02:00:00:00:00:99" }, "other"],
+    ["no address, as of before 2025.4", { ...running(buildAt(1, "lamp-abcdef")), mac: "" }, {}, "unknowable"],
+    ["neither", { ...running(buildAt(1, "fan")), mac: "" }, {}, "other"],
+  ])(
+    "takes the word of a device that refuses the key only against it: it has %s",
+    async (_name, said, over, answer) => {
+      await using api = new SimulatedApi(() => said, "plain", Buffer.alloc(32, 7).toString("base64"));
+      const target: OtaTarget = { kind: "ota", host: "127.0.0.1", port: 1, encrypted: false, name: "lamp", ...over };
+      const encrypted = { ...target, api: { port: await api.listen(), encryptionKey: otaKey } };
+      const seen = await probe(encrypted, expectedOf(over === renamed ? lightBuild : newBuild), { signal: never });
+      expect(seen).toMatchObject({ answer, detail: expect.stringContaining("the API's encryption key is wrong") });
+      expect(seen).not.toHaveProperty("report");
+    },
+  );
+
   it("reaches nobody while the device restarts", async () => {
     expect(await probed(undefined)).toMatchObject({ answer: "unreachable", detail: expect.stringMatching(/./) });
   });
@@ -127,6 +162,18 @@ describe("waiting for a device to run the new build", () => {
     await using api = new SimulatedApi(() => running(), "encrypted");
     expect(await wait(targetAt(await api.listen()), { withinMs: 60_000 })).toMatchObject({ answer: "unknowable" });
     expect(api.asked).toBe(1);
+  });
+
+  it("waits for the key that the new build brings", async () => {
+    const encryptionKey = otaKey;
+    await using plain = new SimulatedApi(() => running(oldBuild));
+    await using keyed = new SimulatedApi(() => running(), "plain", encryptionKey);
+    const target = targetAt(await plain.listen());
+    const waiting = wait({ ...target, api: { port: target.api!.port, encryptionKey } });
+    while (plain.asked < 2) await nextTurn();
+    await plain[Symbol.asyncDispose]();
+    await keyed.listen("127.0.0.1", target.api!.port);
+    expect(await waiting).toMatchObject({ answer: "new" });
   });
 
   it("ends when it is cancelled, with what was seen before", async () => {

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, expect, it } from "vitest";
-import { SimulatedDevice } from "#test/fixtures/ota-device.ts";
+import { SimulatedDevice } from "#simulator/device.ts";
 import { flashSessions, readRecord, RecordingProxy } from "#test/support/recording-proxy.ts";
 import { flash, newImage, oldBuild, password, targetOf } from "#test/support/simulated-flash.ts";
 

@@ -4,16 +4,16 @@ import { systemClock } from "#actor/clock.ts";
 import { digestOf } from "#actor/digest.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { retryOf } from "#protocol/failure.ts";
-import type { JobResult, OtaTarget } from "#protocol/job.ts";
+import { type JobResult, type OtaEncryption, type OtaTarget, withEncryption } from "#protocol/job.ts";
 import { stageLimits, type Stage, type StageLimit } from "#protocol/limits.ts";
-import type { UploadDispatch } from "#protocol/messages.ts";
+import type { ConfirmDispatch, UploadDispatch } from "#protocol/messages.ts";
 import { uploadHandler, type UploadServices } from "#upload-agent/upload-job.ts";
-import { type DeviceBuild, imageOf } from "#test/fixtures/device-image.ts";
-import { SimulatedApi } from "#test/fixtures/native-api.ts";
-import { type DeviceOptions, SimulatedDevice } from "#test/fixtures/ota-device.ts";
+import { type DeviceBuild, imageOf } from "#simulator/device-image.ts";
+import { SimulatedApi } from "#simulator/native-api.ts";
+import { type DeviceOptions, SimulatedDevice } from "#simulator/device.ts";
 import { chainNumber, configurationNamed } from "#test/support/farm-builders.ts";
 import { compileDispatch } from "#test/support/lane-bench.ts";
-import { buildAt, expectedOf, newBuild, oldBuild, targetOf } from "#test/support/simulated-flash.ts";
+import { buildAt, expectedOf, newBuild, oldBuild, otaKey, targetOf } from "#test/support/simulated-flash.ts";
 
 const lightBuild = buildAt(2, "light");
 const renamed = { name: "light", formerName: "lamp" };
@@ -22,6 +22,7 @@ interface Job {
   readonly target: OtaTarget;
   readonly build?: DeviceBuild;
   readonly mode?: "flash" | "probe";
+  readonly more?: Partial<UploadDispatch>;
   readonly services?: Partial<UploadServices>;
   readonly limits?: Partial<Record<Stage, StageLimit>>;
   readonly signal?: AbortSignal;
@@ -39,6 +40,7 @@ async function does({
   target,
   build = newBuild,
   mode = "flash",
+  more = {},
   services = {},
   limits = {},
   signal,
@@ -59,6 +61,7 @@ async function does({
       images: [{ role: "ota", name: "firmware.ota.bin", digest: digestOf(image), bytes: image.length }],
       esphome: expectedOf(build),
     },
+    ...more,
   };
   const lines: string[] = [];
   const said: string[] = [];
@@ -99,6 +102,83 @@ test("a device with another build is flashed once and says that it runs the new 
   expect([claims, lamp.sessions.filter((session) => session.committed).length]).toEqual([1, 1]);
 });
 
+describe("a device that runs a newer release of ESPHome", () => {
+  const newer = { ...oldBuild, esphomeVersion: "2026.11.0b1" };
+
+  test("is not flashed with an older one, and nothing is asked of the coordinator for it", async () => {
+    await using lamp = await device({ build: newer });
+    const { result, claims } = await does({ target: targetOf(lamp) });
+    expect(result).toMatchObject({
+      failure: { kind: "downgrade-refused", wanted: "ESPHome 2026.10.0", found: "ESPHome 2026.11.0b1" },
+    });
+    expect([claims, lamp.sessions.length]).toEqual([0, 0]);
+  });
+
+  test("is flashed where a person asked for it", async () => {
+    await using lamp = await device({ build: newer });
+    const { result } = await does({ target: targetOf(lamp), more: { mayDowngrade: true } });
+    expect(result).toMatchObject({ kind: "flashed", level: "running", wrote: true });
+  });
+});
+
+describe("a confirmation", () => {
+  const asks = async (lamp: SimulatedDevice, build: DeviceBuild, target = targetOf(lamp)) => {
+    const lines: string[] = [];
+    const handler = uploadHandler({
+      artifacts: { get: async () => ({ ok: false, found: "missing" }) },
+      clock: systemClock,
+      limits: { ...stageLimits, verifying: { totalMs: 500 } },
+      openLog: () => ({ line: (text) => lines.push(text), close: async () => undefined }),
+      say: () => undefined,
+    });
+    const image = imageOf(build);
+    const dispatch: ConfirmDispatch = {
+      v: 1,
+      job: "confirm",
+      chain: chainNumber(1),
+      attempt: 1,
+      configuration: configurationNamed("lamp"),
+      target,
+      manifest: {
+        v: 1,
+        tool: { name: "esphome", version: "2026.10.0" },
+        platform: "esp32",
+        images: [{ role: "ota", name: "firmware.ota.bin", digest: digestOf(image), bytes: image.length }],
+        esphome: expectedOf(build),
+      },
+    };
+    const attempt = {
+      signal: new AbortController().signal,
+      claimFlash: async () => "drop" as const,
+      mayStart: () => false,
+      release: async () => undefined,
+    };
+    return { result: await handler(dispatch, attempt), lines };
+  };
+
+  test("says that the device still runs the build, in its own words", async () => {
+    await using lamp = await device({ build: newBuild });
+    const { result, lines } = await asks(lamp, newBuild);
+    expect(result).toMatchObject({ kind: "confirmed", report: newBuild });
+    expect(lines.join()).toContain("still runs");
+    expect(lamp.sessions).toEqual([]);
+  });
+
+  test("says that the device has gone back to another build", async () => {
+    await using lamp = await device();
+    expect((await asks(lamp, newBuild)).result).toMatchObject({ failure: { kind: "rolled-back" } });
+  });
+
+  test("of a device that is silent, or of another one at its address, leaves open what it runs", async () => {
+    await using silent = await device({ api: "silent" });
+    await using other = await device({ build: newBuild });
+    const notVerified = { failure: { kind: "not-verified", effect: "committed" } };
+    expect((await asks(silent, newBuild)).result).toMatchObject(notVerified);
+    const target = targetOf(other, { mac: "02:00:00:00:AA:99" });
+    expect((await asks(other, newBuild, target)).result).toMatchObject(notVerified);
+  });
+});
+
 test("a build that came down the upload lane is a bug that is reported", async () => {
   const handler = uploadHandler({
     artifacts: { get: async () => ({ ok: false, found: "missing" }) },
@@ -114,6 +194,45 @@ test("a build that came down the upload lane is a bug that is reported", async (
   };
   const result = await handler(compileDispatch(1), attempt);
   expect(result).toMatchObject({ failure: { kind: "internal", detail: "a compile job came down the upload lane" } });
+});
+
+describe("a device with a key", () => {
+  const otherKey = Buffer.alloc(32, 7).toString("base64");
+  const keyed = (lamp: SimulatedDevice, encryption: OtaEncryption, key = otaKey) =>
+    withEncryption(targetOf(lamp, { api: { port: lamp.apiPort, encryptionKey: key } }), encryption);
+
+  test("is asked, flashed and asked again through its cipher, and no log holds the key", async () => {
+    await using lamp = await device({ encryption: { key: otaKey, isRequired: true } });
+    const done = await does({ target: keyed(lamp, "require") });
+    expect(done.result).toMatchObject({ kind: "flashed", level: "running", wrote: true, report: newBuild });
+    expect(done.lines).toContainEqual(expect.stringMatching(/protocol 2, .*, encrypted$/));
+    expect(JSON.stringify(done)).not.toContain(otaKey);
+    expect(lamp.sessions).toContainEqual(expect.objectContaining({ encrypted: true, committed: true }));
+  });
+
+  test("is flashed in plaintext where it does not offer a cipher and that will do, and the log says so", async () => {
+    await using lamp = await device();
+    const target = { ...withEncryption(targetOf(lamp), "opportunistic"), encryptionKey: otaKey };
+    const { result, lines } = await does({ target });
+    expect(result).toMatchObject({ kind: "flashed", level: "running" });
+    const said = "not encrypted, although that was wanted: the device does not offer encryption";
+    expect(lines).toContainEqual(expect.stringContaining(said));
+  });
+
+  test("is not flashed when it refuses the key and says that it is another one", async () => {
+    await using fan = await device({ build: buildAt(1, "fan"), encryption: { key: otaKey } });
+    const { result, claims } = await does({ target: { ...keyed(fan, "never", otherKey), name: "lamp" } });
+    expect(result).toMatchObject({ failure: { kind: "wrong-device", found: expect.stringContaining("fan") } });
+    expect([claims, fan.build]).toEqual([0, buildAt(1, "fan")]);
+  });
+
+  test("is flashed when it refuses the key of the build that it is to get", async () => {
+    await using lamp = await device({ encryption: { key: otaKey } });
+    const limits = { verifying: { totalMs: 300 } };
+    const { result } = await does({ target: keyed(lamp, "never", otherKey), limits });
+    expect(result).toMatchObject({ kind: "flashed", level: "committed", wrote: true });
+    expect(lamp.build).toEqual(newBuild);
+  });
 });
 
 describe("a rename", () => {

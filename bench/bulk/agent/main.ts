@@ -59,7 +59,7 @@ const worker = new LaneWorker({
   },
   source: laneSource(connection, lane, agent, slots, silentLog),
   link: { ask, announce: (statement) => announce(connection, statement), ping: () => connection.rtt() },
-  handler: handlerFor(work, { connection, home, say }),
+  handler: handlerFor(work, { connection, agent, home, say }),
   spool: folderSpool(join(home, "results")),
   clock: systemClock,
   log: silentLog,

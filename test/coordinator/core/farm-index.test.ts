@@ -29,8 +29,8 @@ const idsOf = (chains: Iterable<Chain>): readonly ChainId[] => [...chains].map((
 /** Of the upload lane: a build's place says also which trees there were when it was queued. */
 function inOrder(all: readonly Chain[]): readonly ChainId[] {
   const queued = all.flatMap((chain) => {
-    const { upload } = chain;
-    return upload?.state === "queued" ? [{ chain, key: orderKey(chain, upload, 0) }] : [];
+    const job = [chain.upload, chain.confirm].find((one) => one?.state === "queued");
+    return job === undefined ? [] : [{ chain, key: orderKey(chain, job, 0) }];
   });
   // Those of one key stay in the order of their ids.
   return idsOf(queued.toSorted((a, b) => a.key - b.key).map(({ chain }) => chain));

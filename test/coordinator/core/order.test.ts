@@ -18,6 +18,7 @@ import {
   configurationNamed,
   flashed,
   installRequest,
+  overMedium,
   statementOf,
 } from "#test/support/farm-builders.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
@@ -55,7 +56,7 @@ function builtInTurn(farm: TestFarm, count: number): readonly number[] {
 const onMedium = (request: ChainRequest, medium: Medium): ChainRequest =>
   request.upload === undefined
     ? request
-    : { ...request, upload: { ...request.upload, target: { ...request.upload.target, medium } } };
+    : { ...request, upload: { ...request.upload, target: overMedium(request.upload.target, medium) } };
 
 describe("the order of the queue", () => {
   test("of a bulk the shortest build goes first", () => {
@@ -105,11 +106,45 @@ describe("the order of the queue", () => {
 describe("scarce media", () => {
   const hall: Medium = { kind: "thread", segment: "hall" };
 
-  test("a border router is fed ahead of shorter builds until two of its flashes are ready", () => {
-    const farm = farmThatKnows({ 1: 5, 2: 6, 3: 60, 4: 50, 5: 40 });
+  test("the next build for a border router goes ahead of shorter ones, and its others go behind", () => {
+    const farm = farmThatKnows({ 1: 5, 2: 60, 3: 50, 4: 40, 5: 30 });
     const slow = [3, 4, 5].map((n) => onMedium(installRequest(n), hall));
     farm.submit(buildRequest(1), buildRequest(2), ...slow);
-    expect(builtInTurn(farm, 5)).toEqual([5, 4, 1, 2, 3]);
+    expect(builtInTurn(farm, 5)).toEqual([5, 1, 2, 4, 3]);
+  });
+
+  test("a border router is fed again before its air is free", () => {
+    const farm = farmThatKnows({ 1: 100, 2: 110, 3: 150, 4: 160 });
+    farm.uploadAgent("pi");
+    farm.submit(...[1, 2].map((n) => onMedium(installRequest(n), hall)), buildRequest(3), buildRequest(4));
+    farm.compileAgent("builder");
+    farm.bringToUpload(1);
+    expect([2, 3].map((n) => farm.job(n, "compile").state)).toEqual(["queued", "dispatched"]);
+    farm.at += 350_000;
+    farm.claim(3, "compile");
+    farm.report(3, "compile", built("build 3"));
+    expect([2, 4].map((n) => farm.job(n, "compile").state)).toEqual(["dispatched", "queued"]);
+  });
+
+  test("what waits for its time leaves the air free: another build goes ahead", () => {
+    const farm = farmThatKnows({ 1: 40, 2: 50, 3: 10 });
+    farm.uploadAgent("pi");
+    farm.submit(...[1, 2].map((n) => onMedium(installRequest(n), hall)), buildRequest(3));
+    farm.compileAgent("builder");
+    farm.bringToUpload(1);
+    const failure = { kind: "device-unreachable", address: "device", detail: "no answer" } as const;
+    farm.report(1, "upload", { kind: "failed", failure });
+    farm.claim(3, "compile");
+    farm.submit(buildRequest(4));
+    farm.report(3, "compile", built("build 3"));
+    expect([2, 4].map((n) => farm.job(n, "compile").state)).toEqual(["dispatched", "queued"]);
+  });
+
+  test("what goes behind is not passed by what is less urgent", () => {
+    const farm = farmThatKnows({ 1: 10, 2: 100, 3: 5 });
+    const slow = [1, 2].map((n) => onMedium(installRequest(n), hall));
+    farm.submit(...slow, { ...buildRequest(3), priority: "bulk" });
+    expect(builtInTurn(farm, 3)).toEqual([1, 2, 3]);
   });
 
   test("one flash at a time goes over a border router, however many agents and devices there are", () => {

@@ -9,7 +9,14 @@ import type { DurationRecord } from "#protocol/records.ts";
 import { explain } from "#coordinator/core/explain.ts";
 import { noKnowledge } from "#coordinator/core/knowledge.ts";
 import type { Transition } from "#coordinator/core/transition.ts";
-import { buildRequest, built, chainNumber, configurationNamed, installRequest } from "#test/support/farm-builders.ts";
+import {
+  buildRequest,
+  built,
+  chainNumber,
+  configurationNamed,
+  installRequest,
+  overMedium,
+} from "#test/support/farm-builders.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
 
 /** A farm in which `device n` takes so many seconds to build cold, and two in its tree. */
@@ -114,6 +121,24 @@ describe("a bulk", () => {
     );
   });
 
+  test("builds with trees on several machines go where the long ones have left time", () => {
+    const seconds = [100, 100, 100];
+    const farm = farmThatKnows(seconds);
+    farm.compileAgent("a", { warm: devices(2, 3) });
+    farm.compileAgent("b", { warm: devices(2, 3) });
+    const machines = new Machines(farm, (n) => (n === 1 ? 100_000 : 2_000));
+    const { at } = farm;
+    farm.submit(...numbered(3).map((n) => buildRequest(n)));
+    machines.take(farm.last);
+    machines.runUntil(Number.POSITIVE_INFINITY);
+    expect(machines.begun.map(({ n, agent }) => [n, agent])).toEqual([
+      [1, "a"],
+      [2, "b"],
+      [3, "b"],
+    ]);
+    expect(farm.at - at).toBe(100_000);
+  });
+
   test("what was meant for a machine that is gone is built elsewhere at once", () => {
     const farm = farmThatKnows([100, 100, 100]);
     farm.compileAgent("old", { warm: devices(1, 2, 3) });
@@ -139,7 +164,7 @@ describe("what is fed ahead", () => {
     const request = installRequest(n);
     return request.upload === undefined
       ? request
-      : { ...request, priority, upload: { ...request.upload, target: { ...request.upload.target, medium: hall } } };
+      : { ...request, priority, upload: { ...request.upload, target: overMedium(request.upload.target, hall) } };
   };
 
   test("goes before its own priority and never before a more urgent one", () => {

@@ -9,11 +9,11 @@ import { emptyFarm, type Farm } from "#coordinator/core/farm.ts";
 import { checkFarm } from "#coordinator/core/invariants.ts";
 import { transition } from "#coordinator/core/transition.ts";
 import { FarmStory, life } from "#test/support/farm-arbitraries.ts";
-import { built, chainNumber, cleaned, flashed, installRequest, startAt } from "#test/support/farm-builders.ts";
+import { chainNumber, installRequest, startAt, successes } from "#test/support/farm-builders.ts";
 import { recordCorpus } from "#test/support/record-corpus.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
 
-/** Restarts the farm on these records, with agents that do whatever they are given, until nothing is left to do. */
+/** Restarts the farm on these records, with agents that do, and people who allow, whatever there is, until nothing is left to do. */
 function liveOn(chains: readonly Chain[], at = startAt): TestFarm {
   const farm = new TestFarm();
   farm.at = at;
@@ -24,19 +24,21 @@ function liveOn(chains: readonly Chain[], at = startAt): TestFarm {
     farm.compileAgent("bench", { boot: 9, slots: 4 });
     farm.uploadAgent("pi", { boot: 9, slots: 4 });
     farm.pass(5_000);
-    for (const chain of farm.farm.chains.values()) work(farm, chain);
+    for (const chain of farm.farm.chains.values()) {
+      work(farm, chain);
+      if (chain.rollout !== undefined)
+        farm.send({ kind: "rollout-asked", id: chain.rollout.id, action: "resume", answerTo: 0 });
+    }
   }
   return farm;
 }
-
-const results = { compile: built(), upload: flashed, clean: cleaned };
 
 function work(farm: TestFarm, chain: Chain): void {
   for (const job of jobsOf(chain)) {
     if (job.state !== "dispatched" || job.assigned === undefined) continue;
     const from = { ...job.assigned, chain: chain.id, job: job.name, attempt: job.attempt, answerTo: 0 };
     farm.send({ kind: "job-claimed", ...from });
-    farm.send({ kind: "job-reported", result: results[job.name], ...from });
+    farm.send({ kind: "job-reported", result: successes[job.name], ...from });
   }
 }
 

@@ -1,0 +1,123 @@
+/**
+ * What a device prints on its port, line by line. It owns the port meanwhile, and gives it up at once when somebody of the same
+ * process wants to flash there.
+ */
+import type { Clock } from "#actor/clock.ts";
+import { LineSplitter } from "#actor/line-splitter.ts";
+import type { Failure } from "#protocol/failure.ts";
+import { logLineBytesMax } from "#protocol/limits.ts";
+import type { PortId } from "#protocol/serial.ts";
+import { holderOf, type PortOwners } from "#upload-agent/serial/port-owner.ts";
+import { openForReading, type SerialPorts } from "#upload-agent/serial/ports.ts";
+
+/** What ESPHome's logger uses unless it is told otherwise. */
+export const logBaud = 115_200;
+/** 115,200 baud carry 11,520 bytes a second: more lines than this have a few characters each, and are noise. */
+const linesPerSecondMax = 1_000;
+/** Whoever wants to read does not wait for a flash. */
+const ownMsMax = 2_000;
+
+export interface SerialLogOptions {
+  readonly ports: Pick<SerialPorts, "find">;
+  readonly owners: PortOwners;
+  readonly clock: Clock;
+  readonly baud?: number;
+  readonly signal: AbortSignal;
+  /** From now on nothing is missed; what was printed before is gone. */
+  readonly onOpen?: () => void;
+  onLine(line: string): void;
+}
+
+export type SerialLogEnd =
+  /** By the signal. */
+  | { readonly kind: "stopped" }
+  /** The port is gone. */
+  | { readonly kind: "closed" }
+  /** Somebody flashes there now; it may be opened again afterwards. */
+  | { readonly kind: "yielded" }
+  | { readonly kind: "failed"; readonly failure: Failure };
+
+/** Reads until something ends it. Failures: `port-missing`, `port-busy`. Throws what the file system throws (the lock). */
+export async function readSerialLog(id: PortId, options: SerialLogOptions): Promise<SerialLogEnd> {
+  const { signal, clock } = options;
+  const port = await options.ports.find(id);
+  if (port === undefined)
+    return failed({ kind: "port-missing", port: id, detail: "nothing of that name is plugged in" });
+  const isAsked = new AbortController();
+  const owned = await options.owners.own(port.path, { signal, waitMs: ownMsMax, onAsked: () => isAsked.abort() });
+  if (owned.kind === "stopped") return { kind: "stopped" };
+  if (owned.kind === "busy") {
+    return failed({ kind: "port-busy", port: id, detail: `process ${owned.holderPid ?? "unknown"} uses it` });
+  }
+  await using _lock = owned.lock;
+  const lines = new BoundedLines(clock, (line) => options.onLine(line));
+  const opened = await openForReading(port.path, options.baud ?? logBaud, clock, (bytes) => lines.push(bytes));
+  if ("refused" in opened) {
+    const holder = await holderOf(port.path);
+    return failed({
+      kind: "port-busy",
+      port: id,
+      detail: holder === undefined ? opened.refused : `${holder} has locked it`,
+    });
+  }
+  await using open = opened;
+  options.onOpen?.();
+  const over = AbortSignal.any([signal, isAsked.signal]);
+  const ended = new Promise<void>((resolve) => {
+    if (over.aborted) resolve();
+    over.addEventListener("abort", () => resolve(), { once: true });
+  });
+  await Promise.race([open.closed, ended]);
+  lines.end();
+  if (signal.aborted) return { kind: "stopped" };
+  return isAsked.signal.aborted ? { kind: "yielded" } : { kind: "closed" };
+}
+
+function failed(failure: Failure): SerialLogEnd {
+  return { kind: "failed", failure };
+}
+
+/** Lines of limited length, and so many in a second; what is too much is counted and said. */
+class BoundedLines {
+  readonly #splitter: LineSplitter;
+  readonly #clock: Clock;
+  readonly #onLine: (line: string) => void;
+  #second = 0;
+  #given = 0;
+  #leftOut = 0;
+
+  constructor(clock: Clock, onLine: (line: string) => void) {
+    this.#clock = clock;
+    this.#onLine = onLine;
+    this.#splitter = new LineSplitter(logLineBytesMax, (line) => this.#give(line));
+  }
+
+  push(bytes: Buffer): void {
+    this.#splitter.push(bytes);
+  }
+
+  end(): void {
+    this.#splitter.end();
+    this.#tellLeftOut();
+  }
+
+  #give(line: string): void {
+    const second = Math.floor(this.#clock.monotonic() / 1000);
+    if (second !== this.#second) {
+      this.#tellLeftOut();
+      this.#second = second;
+      this.#given = 0;
+    }
+    if (this.#given === linesPerSecondMax) {
+      this.#leftOut += 1;
+      return;
+    }
+    this.#given += 1;
+    this.#onLine(line);
+  }
+
+  #tellLeftOut(): void {
+    if (this.#leftOut > 0) this.#onLine(`… ${this.#leftOut} lines left out`);
+    this.#leftOut = 0;
+  }
+}
