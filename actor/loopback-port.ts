@@ -9,14 +9,14 @@ import { messageOf, UnavailableError, UsageError } from "#protocol/errors.ts";
  * connection, for a minute after its end, just when a device that has restarted wants to listen again.
  */
 const [lowest, highest] = [16_384, 32_767];
-const triesMax = 100;
+const portTriesMax = 100;
 
 /**
  * A port that is free now; nobody else may take it before its user does, or that user fails and says so.
  * @throws UnavailableError when there is none
  */
 export async function freePort(): Promise<number> {
-  for (let tries = 0; tries < triesMax; tries += 1) {
+  for (let tries = 0; tries < portTriesMax; tries += 1) {
     const port = await listenBriefly(randomInt(lowest, highest + 1)).catch(() => undefined);
     if (port !== undefined) return port;
   }

@@ -74,13 +74,18 @@ export class DeviceSocket {
 
   /** A device closes at once; what it has not read makes that a reset. */
   close(): void {
-    this.#mayReceive = 0;
-    this.#maySend = 0;
-    this.socket.destroySoon();
+    this.#fallSilent();
+    if (!this.socket.destroyed) this.socket.destroySoon();
   }
 
+  /** Without an orderly end before it: a socket of Node that is shut down and reset at once never says that it is closed. */
   reset(): void {
-    this.close();
+    this.#fallSilent();
     this.socket.resetAndDestroy();
+  }
+
+  #fallSilent(): void {
+    this.#mayReceive = 0;
+    this.#maySend = 0;
   }
 }

@@ -14,7 +14,7 @@ export type HostEvent =
 export interface WatchOptions {
   readonly clock: Clock;
   readonly signal: AbortSignal;
-  onEvent(name: string, event: HostEvent): void;
+  readonly onEvent: (name: string, event: HostEvent) => void;
 }
 
 /** For whoever watches a terminal. */

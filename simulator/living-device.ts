@@ -21,7 +21,7 @@ export interface LivingDeviceOptions extends DeviceOptions {
   readonly sleep?: { readonly awakeMs: number; readonly asleepMs: number };
   readonly afterwards?: Afterlife;
   readonly clock: Clock;
-  onEvent(event: DeviceEvent): void;
+  readonly onEvent: (event: DeviceEvent) => void;
 }
 
 export type DeviceEvent =

@@ -147,7 +147,7 @@ async function runPrograms(
   await copyFile(factoryConfiguration, source);
   terminal.note("the farm builds the factory's firmware; the first time that takes a minute");
   const output = join(files.hidden, "factory");
-  const quiet = { ...session, terminal: { ...terminal, line: terminal.note, isLive: false } };
+  const quiet = { ...session, terminal: { ...terminal, line: (text: string) => terminal.note(text), isLive: false } };
   const built = await runBuild(quiet, [source], undefined, { output, artifact: [], skip: [] });
   if (built !== exitCodes.done) return built;
   const configurations = names.map((name, index) => configurationOf(options, name, index));

@@ -58,6 +58,24 @@ describe("a device that was flashed", () => {
     expect(jsonLines(out)).toContainEqual(expect.objectContaining({ configuration: "cellar", state: "rolled-back" }));
   });
 
+  test("is known by its address from then on, until a person says that the hardware was replaced", async () => {
+    const file = await farm.configuration("stairs");
+    const macGiven = async () => {
+      expect((await farm.within("install", file, "--rebuild", "--confirm", "--confirm-after", "0")).code).toBe(0);
+      const given = farm.work.given.findLast(
+        ({ job, configuration }) => job === "upload" && configuration === "stairs",
+      );
+      return given?.job === "upload" ? given.target.mac : undefined;
+    };
+    expect(await macGiven()).toBeUndefined();
+    await until("the device is known", async () => ((await macGiven()) === "AA:BB:CC:DD:EE:FF" ? true : undefined));
+    await until("the history has it", async () =>
+      (await farm.within("ps")).out.includes("stairs") ? undefined : true,
+    );
+    expect((await farm.within("device", "forget", "stairs")).code).toBe(0);
+    expect(await macGiven()).toBeUndefined();
+  });
+
   test("is waited for no longer than its flash unless somebody asks for that", async () => {
     const cli = await farm.within("install", await farm.configuration("hall"), "--json");
     const jobs = jsonLines(cli.out).filter(({ kind, job }) => kind === "job" && job === "confirm");

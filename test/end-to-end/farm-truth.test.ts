@@ -1,6 +1,4 @@
 /** What the farm says of devices is what they say themselves, a minute later as well; with ESPHome's own firmware. */
-import { mkdtemp, readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { poll, systemClock } from "#actor/clock.ts";
 import type { RealDevice } from "#test/support/real-device.ts";
@@ -55,65 +53,21 @@ describe("a device that was flashed", () => {
     const back = await farm.run("rollback", file, "--device", lamp.address);
     expect([back.code, await lamp.runs()]).toEqual([0, 1]);
   });
-
-  test("is known by its address: another one of its name is not flashed before a person says so", async () => {
-    const file = await farm.write(fan, { edition: 1 });
-    expect((await farm.run("install", file, "--device", fan.address, "--confirm", "--confirm-after", "0")).code).toBe(
-      0,
-    );
-    const { mac } = (await fan.report())!;
-    const other = fan.yaml({ edition: 2 }).replace("host:\n", "host:\n  mac_address: 02:00:00:00:AA:77\n");
-    await fan.goBackTo(await imageOf(other));
-    expect((await fan.report())?.mac).not.toBe(mac);
-    await farm.write(fan, { edition: 3 });
-    const refused = await farm.run("install", file, "--device", fan.address);
-    expect([refused.code, refused.out]).toEqual([1, expect.stringMatching(/another device answers .*device forget/)]);
-    expect((await farm.run("device", "forget", "fan")).code).toBe(0);
-    expect(await farm.run("install", file, "--device", fan.address)).toMatchObject({ code: 0 });
-    expect(await fan.runs()).toBe(3);
-  });
 });
-
-/** Built by the farm under another name, and never flashed by it. */
-async function imageOf(yaml: string): Promise<Buffer> {
-  await farm.writeText("replaced.yaml", yaml);
-  const out = await mkdtemp(join(farm.folder, "images-"));
-  const end = await farm.run("build", "replaced.yaml", "-o", out);
-  expect(end.code).toBe(0);
-  return readFile(join(out, "program"));
-}
 
 describe("a rollout", () => {
   test("that is stopped by its canary has flashed nothing else, and goes on when a person says so", async () => {
-    const before = await lamp.image();
     const files = [await farm.write(lamp, { edition: 11 }), await farm.write(fan, { edition: 11 })];
-    const places = { lamp: lamp.flashes().length, fan: fan.flashes().length };
-    // The proxies are where the files cannot say.
-    for (const [file, device] of [
-      [files[0]!, lamp],
-      [files[1]!, fan],
-    ] as const)
-      await farm.writeText(
-        file,
-        device.yaml({ edition: 11 }).replace(`port: ${device.otaPort}`, `port: ${device.proxyPort}`),
-      );
-    const cli = farm.cli(["install", ...files, "--canary", "1", "--confirm-after", "4"]);
-    await lamp.untilSession((session) => session.committed && lamp.flashes().length > places.lamp);
-    const seen = await poll(systemClock, { everyMs: 50, withinMs: 30_000 }, () =>
-      lamp.runs().then(
-        (edition) => (edition === 11 ? true : undefined),
-        () => undefined,
-      ),
-    );
-    expect(seen).toBe(true);
-    await lamp.goBackTo(before);
-    const id = /rollout (\w{16}):/.exec(cli.err)?.[1] ?? "none";
-    const status = await untilPrinted(/has stopped/, "rollout", "status", id);
-    expect(status).toMatch(/lamp: .*went back to/);
-    expect(await fan.runs()).toBe(3);
-    expect((await farm.run("rollout", "resume", id)).code).toBe(0);
+    await lamp.sleep();
+    const cli = farm.cli(["install", ...files, "--canary", "1", "--confirm-after", "1"]);
+    const id = await poll(systemClock, { everyMs: 50, withinMs: 30_000 }, () => /rollout (\w{16}):/.exec(cli.err)?.[1]);
+    const status = await untilPrinted(/has stopped/, "rollout", "status", id ?? "none");
+    expect(status).toMatch(/lamp: no device answers/);
+    expect(await fan.runs()).toBe(0);
+    expect((await farm.run("rollout", "resume", id ?? "none")).code).toBe(0);
     expect((await cli.end()).code).toBe(1);
     expect(await fan.runs()).toBe(11);
+    await lamp.wake();
   });
 });
 

@@ -33,6 +33,7 @@ ota:
     esphomeName: "porch",
     platform: "host",
     addsMacSuffix: false,
+    sleeps: false,
     target: {
       kind: "ota",
       host: "127.0.0.1",
@@ -99,6 +100,7 @@ test("without an ESPHome update platform there is no target", () => {
     esphomeName: "a",
     platform: "nrf52",
     addsMacSuffix: true,
+    sleeps: false,
   });
 });
 

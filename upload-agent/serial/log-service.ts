@@ -77,7 +77,7 @@ export class SerialLogService implements Service {
     const log = new SharedLog(wish, this.#options);
     this.#logs.set(wish.port, log);
     log.hear(wish, answer);
-    const running = log.run().then(() => {
+    const running = log.run().finally(() => {
       this.#running.delete(running);
       if (this.#logs.get(wish.port) === log) this.#logs.delete(wish.port);
     });
