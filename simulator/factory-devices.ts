@@ -2,6 +2,7 @@
 import { chmod, copyFile, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { requireFreePort } from "#actor/loopback-port.ts";
+import type { GroupLedger } from "#actor/process-group.ts";
 import { type HostDevice, startHostDevice } from "#simulator/host-device.ts";
 
 export const factoryConfiguration = join(import.meta.dirname, "factory.yaml");
@@ -15,12 +16,13 @@ export interface FactoryDevice {
 
 /**
  * Switches the devices on, each in a new home below the folder. An update replaces the program there.
- * @param program of the factory's firmware. @throws UsageError `port-taken`
+ * @param program of the factory's firmware @param ledger ends them when this process is killed. @throws UsageError `port-taken`
  */
 export async function startFactoryDevices(
   devices: readonly FactoryDevice[],
   program: string,
   folder: string,
+  ledger?: GroupLedger,
 ): Promise<AsyncDisposable & { readonly devices: readonly HostDevice[] }> {
   for (const { name, otaPort, apiPort } of devices) {
     await requireFreePort(otaPort, `the updates of ${name}`);
@@ -36,9 +38,9 @@ export async function startFactoryDevices(
     await copyFile(program, own);
     await chmod(own, 0o755);
     const variables = { FLASHYARD_DEVICE: `${name} ${otaPort} ${apiPort}` };
-    running.push(
-      started.use(await startHostDevice({ name, program: own, home, logFile: join(home, "log"), variables })),
-    );
+    const noted = ledger === undefined ? {} : { ledger };
+    const logFile = join(home, "log");
+    running.push(started.use(await startHostDevice({ name, program: own, home, logFile, variables, ...noted })));
   }
   const all = started.move();
   return { devices: running, [Symbol.asyncDispose]: () => all.disposeAsync() };

@@ -9,7 +9,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { mkdir, open } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Clock, systemClock } from "#actor/clock.ts";
-import { endGroup } from "#actor/process-group.ts";
+import { endGroup, type GroupLedger } from "#actor/process-group.ts";
 import { plainEnvironment } from "#actor/subprocess.ts";
 import { messageOf } from "#protocol/errors.ts";
 
@@ -24,6 +24,8 @@ export interface HostDeviceOptions {
   /** More environment variables of the program. */
   readonly variables?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
+  /** Notes it while it runs. */
+  readonly ledger?: GroupLedger;
 }
 
 export interface HostDevice extends AsyncDisposable {
@@ -66,12 +68,14 @@ export async function startHostDevice(options: HostDeviceOptions): Promise<HostD
     });
     starts++;
     pid = child.pid ?? 0;
+    await options.ledger?.note(pid);
     return child;
   };
   const live = async (first: ChildProcess): Promise<void> => {
     let child: ChildProcess | undefined = first;
     for (;;) {
       if (child !== undefined) await exitOf(child);
+      await options.ledger?.forget(pid);
       await clock.pause(restartPauseMs, off.signal);
       if (off.signal.aborted) return;
       child = await start().catch(async (error: unknown) => {

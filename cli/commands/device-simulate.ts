@@ -1,6 +1,7 @@
 /** `flashyard device simulate`: devices that exist only here, so that a farm can be tried without hardware. */
 import { copyFile, mkdir, symlink } from "node:fs/promises";
 import { join } from "node:path";
+import { GroupLedger } from "#actor/process-group.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { PortId } from "#protocol/serial.ts";
 import { shown } from "#cli/clean-text.ts";
@@ -152,7 +153,8 @@ async function runPrograms(
   if (built !== exitCodes.done) return built;
   const configurations = names.map((name, index) => configurationOf(options, name, index));
   const programs = join(files.hidden, "programs");
-  await using started = await startFactoryDevices(configurations, join(output, "program"), programs);
+  const ledger = new GroupLedger(join(files.hidden, "processes"), { isGuarding: true });
+  await using started = await startFactoryDevices(configurations, join(output, "program"), programs, ledger);
   for (const configuration of configurations) {
     const file = await files.write(configuration.name, hostConfiguration(configuration));
     tellStart(session, options, { ...configuration, file });

@@ -2,6 +2,7 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { poll, systemClock } from "#actor/clock.ts";
 import { runningWith } from "#test/support/process-table.ts";
 import { type Cli, RealFarm } from "#test/support/real-farm.ts";
 
@@ -16,6 +17,9 @@ async function end(cli: Cli): Promise<void> {
   cli.child.kill("SIGINT");
   expect(await cli.end()).toMatchObject({ code: 0 });
 }
+
+/** Of devices, that run. */
+const programs = () => runningWith([join(folder(), ".devices")]).filter((line) => line.includes("program"));
 
 const folder = () => join(farm.configurations, "simulated");
 
@@ -43,9 +47,20 @@ test("with --host the devices are real programs, which end with the command", as
   await devices.prints(/real {2}127\.0\.0\.1:31600, API at 31601/);
   expect(await farm.run("install", "simulated/real.yaml")).toMatchObject({ code: 0 });
   await devices.prints(/real {2}flashed: \d+\.\d kB, ESPHome 2026\.10\.0, built/);
-  expect(runningWith([join(folder(), ".devices")])).not.toEqual([]);
+  expect(programs()).not.toEqual([]);
   await end(devices);
-  expect(runningWith([join(folder(), ".devices")])).toEqual([]);
+  expect(programs()).toEqual([]);
   expect(await readdir(folder())).toContain("real.yaml");
   expect(await readdir(folder())).not.toContain(".devices");
+});
+
+test("the programs end also when the command is killed with -9", async () => {
+  const devices = farm.cli(["device", "simulate", "--host", "--count", "1", "--name", "real", "--port", "31700"]);
+  await devices.prints(/real {2}127\.0\.0\.1:31700, API at 31701/);
+  expect(programs()).not.toEqual([]);
+  devices.child.kill("SIGKILL");
+  await devices.end();
+  const limits = { everyMs: 20, withinMs: 10_000 };
+  await poll(systemClock, limits, () => (programs().length === 0 ? true : undefined));
+  expect(programs()).toEqual([]);
 });

@@ -107,7 +107,7 @@ class SharedLog {
     this.#port = port;
     this.#baud = baud;
     this.#options = options;
-    this.#gathered = new GatheredLines(options.clock, (part) => this.#tell(part));
+    this.#gathered = new GatheredLines(options.clock, this.#over.signal, (part) => this.#tell(part));
   }
 
   get isOver(): boolean {
@@ -231,6 +231,7 @@ class SharedLog {
 /** Invariant 3. */
 class GatheredLines {
   readonly #clock: Clock;
+  readonly #signal: AbortSignal;
   readonly #tell: (part: SerialLogPart) => void;
   #lines: string[] = [];
   #bytes = 0;
@@ -239,8 +240,10 @@ class GatheredLines {
   #bytesOfSecond = 0;
   #isWaiting = false;
 
-  constructor(clock: Clock, tell: (part: SerialLogPart) => void) {
+  /** @param signal ends its timer */
+  constructor(clock: Clock, signal: AbortSignal, tell: (part: SerialLogPart) => void) {
     this.#clock = clock;
+    this.#signal = signal;
     this.#tell = tell;
   }
 
@@ -270,7 +273,7 @@ class GatheredLines {
   async #flushSoon(): Promise<void> {
     if (this.#isWaiting) return;
     this.#isWaiting = true;
-    await this.#clock.pause(gatherMs);
+    await this.#clock.pause(gatherMs, this.#signal);
     this.#isWaiting = false;
     this.flush();
   }
