@@ -55,13 +55,13 @@ export async function runDeviceSimulate(session: Session, options: SimulateOptio
 
 /** @throws UsageError `bad-together`, `bad-name`, `bad-key` */
 function refuseWhatDoesNotFit(options: SimulateOptions): void {
-  const given = Object.entries(options).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  const given = new Set(Object.entries(options).flatMap(([name, value]) => (value === undefined ? [] : [name])));
   const misfits: Readonly<Record<string, readonly string[]>> = {
     host: ["serial", "sleep", "fault", "encryption"],
     serial: ["host", "password", "protocol", "encryption", "sleep", "fault"],
   };
   for (const [kind, others] of Object.entries(misfits)) {
-    const misfit = given.includes(kind) ? others.find((other) => given.includes(other)) : undefined;
+    const misfit = given.has(kind) ? others.find((other) => given.has(other)) : undefined;
     if (misfit !== undefined) throw new UsageError("bad-together", `--${kind} does not go with --${misfit}`);
   }
   if (!/^[a-z0-9][a-z0-9-]{0,20}$/.test(options.name)) {
