@@ -5,7 +5,8 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import type { Clock } from "#actor/clock.ts";
-import { isLocal, type Mdns } from "#upload-agent/mdns.ts";
+import { isLocal } from "#upload-agent/local-name.ts";
+import type { Mdns } from "#upload-agent/mdns.ts";
 
 /** As many as are awaited at most. */
 const hostsMax = 10_000;

@@ -17,7 +17,6 @@ import { type AwaitedDevice, namesOf, repeatMs, type Sighting, sightingsMax } fr
 import { reachDevice } from "#upload-agent/device-connection.ts";
 import { AwaitedAddresses, type LocalAddresses } from "#upload-agent/device-watch-addresses.ts";
 import type { Mdns } from "#upload-agent/mdns.ts";
-import { askDevice } from "#upload-agent/native-api.ts";
 
 /** Within a second of its start a device is found, wherever nothing but its port tells of it. */
 const knockEveryMs = 800;
@@ -163,6 +162,8 @@ export class DeviceWatch implements Service {
     const seen: Answer = { name, host, addresses: [address], port, via: "api" };
     if (apiPort === undefined) return seen;
     const target = { kind: "ota", host: address, port, encrypted: false, name, api: { port } } as const;
+    // Ciphers and all are loaded when a device is there to be asked.
+    const { askDevice } = await import("#upload-agent/native-api.ts");
     const asked = await askDevice(target, { signal: this.#stopping.signal, timeoutMs: identifyMsMax });
     const said = asked.kind === "answered" ? Said.safeParse(asked.report) : undefined;
     if (said?.success !== true) return seen;

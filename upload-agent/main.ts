@@ -1,6 +1,7 @@
 /** Entry of an upload agent's process: environment, wiring, signals. With `--check` it only reads its settings and ends. */
 import { readAgentSettings, readUploadSettings, thisMachine, type UploadSettings } from "#actor/agent-settings.ts";
 import { type Clock, systemClock } from "#actor/clock.ts";
+import type { JobHandler } from "#actor/lane-worker.ts";
 import { createLog, type Log } from "#actor/log.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
 import type { UploadCapabilities } from "#protocol/agent.ts";
@@ -15,11 +16,11 @@ import { onAwaited, sightingsOutlet } from "#bus/sightings.ts";
 import { resolveLocalNamesBy } from "#upload-agent/device-connection.ts";
 import { DeviceWatch } from "#upload-agent/device-watch.ts";
 import { aheadBytesOf, ImagesAhead } from "#upload-agent/images-ahead.ts";
-import { Mdns } from "#upload-agent/mdns.ts";
+import type { Mdns } from "#upload-agent/mdns.ts";
 import { benchOfAgent, capabilitiesOf, PortWatch } from "#upload-agent/serial/bench-of-agent.ts";
 import { SerialLogService } from "#upload-agent/serial/log-service.ts";
 import { readNamedPorts } from "#upload-agent/serial/named-ports.ts";
-import { uploadHandler } from "#upload-agent/upload-job.ts";
+import type { UploadServices } from "#upload-agent/upload-job.ts";
 
 async function prepare(
   { settings, boot, connection, ledger, clock, log }: AgentWorld,
@@ -35,14 +36,19 @@ async function prepare(
   const bench = await benchOfAgent({ ...uploadSettings, named, cacheFolder, home }, clock, ledger);
   let tell: (upload: UploadCapabilities) => void = () => {};
   const ports = new PortWatch(bench, (upload) => tell(upload));
-  const handler = uploadHandler({
+  const services: UploadServices = {
     artifacts: images,
     clock,
     serial: bench,
     openLog: (chain, job) => new JobLogWriter(connection, chain, job),
     say: (chain, job, progress) => publishProgress(connection, chain, job, progress),
-  });
-  const mdns = multicastOf(uploadSettings, clock, log);
+  };
+  // Loaded by the first job: an agent that has nothing to do stays small.
+  const handler: JobHandler = async (dispatch, attempt) => {
+    const { uploadHandler } = await import("#upload-agent/upload-job.ts");
+    return uploadHandler(services)(dispatch, attempt);
+  };
+  const mdns = await multicastOf(uploadSettings, clock, log);
   const publish = sightingsOutlet(connection);
   const watch = new DeviceWatch({
     ...(mdns === undefined ? {} : { mdns }),
@@ -65,8 +71,9 @@ async function prepare(
 }
 
 /** The process's multicast DNS; it also finds the `.local` names of devices that are flashed. */
-function multicastOf({ mdns }: UploadSettings, clock: Clock, log: Log): Mdns | undefined {
+async function multicastOf({ mdns }: UploadSettings, clock: Clock, log: Log): Promise<Mdns | undefined> {
   if (mdns === "off") return undefined;
+  const { Mdns } = await import("#upload-agent/mdns.ts");
   const started = new Mdns({ clock, log, ...(mdns === "on" ? {} : { networks: () => mdns }) });
   resolveLocalNamesBy((host, options) => started.resolve(host, options));
   return started;

@@ -12,6 +12,7 @@ import { once, type Service } from "#actor/service.ts";
 import { type Sighting, sightingAddressesMax } from "#protocol/sighting.ts";
 import type { NotConnected } from "#upload-agent/device-connection.ts";
 import { MdnsLink, type MdnsLinkOptions, mdnsPort, ownNetworks, type Question } from "#upload-agent/mdns-link.ts";
+import { isLocal, localName } from "#upload-agent/local-name.ts";
 import { type DeviceWord, esphomeService, readPacket } from "#upload-agent/mdns-records.ts";
 
 /** Five thousand devices are 6 MB, with what the watch remembers of them (measured 2026-11). */
@@ -217,15 +218,6 @@ function inPlaceOf(before: readonly string[], found: readonly string[]): readonl
   const families = new Set(found.map(isIP));
   const kept = before.filter((address) => !families.has(isIP(address)));
   return [...kept, ...found].sort((a, b) => isIP(a) - isIP(b)).slice(0, sightingAddressesMax);
-}
-
-/** Whether a name is one of those that multicast DNS knows. */
-export function isLocal(host: string): boolean {
-  return /^([a-z0-9_-]{1,63}\.){1,5}local$/.test(localName(host));
-}
-
-function localName(host: string): string {
-  return host.toLowerCase().replace(/\.$/, "");
 }
 
 /** Invariant 2. */

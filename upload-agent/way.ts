@@ -7,7 +7,7 @@ import type { StageLimits } from "#protocol/limits.ts";
 import { reachDevice } from "#upload-agent/device-connection.ts";
 import type { FlashEvent, FlashResult } from "#upload-agent/flasher.ts";
 import { flashOverTheAir } from "#upload-agent/ota.ts";
-import { flashOverSerial, identifySerial, prepareSerial, type SerialBench } from "#upload-agent/serial/flash-serial.ts";
+import type { SerialBench } from "#upload-agent/serial/flash-serial.ts";
 
 export interface FlashOptions {
   /** Ends the flash as far as the way allows; a device over a port is then left with a part of an image. */
@@ -81,6 +81,9 @@ function overTheAir(target: OtaTarget, { limits, part }: WayOptions): Way {
   };
 }
 
+/** Loaded by the first flash over a port. */
+const programs = () => import("#upload-agent/serial/flash-serial.ts");
+
 function overAPort(target: SerialTarget, { limits, serial }: WayOptions): Way {
   const noPorts: Failure = { kind: "port-missing", port: target.port, detail: "this agent has no ports" };
   return {
@@ -89,10 +92,12 @@ function overAPort(target: SerialTarget, { limits, serial }: WayOptions): Way {
       target.tool.kind === "esptool" ? images.filter(({ role }) => role === "factory") : images,
     prepare: async ({ signal, onEvent }) => {
       if (serial === undefined) return noPorts;
+      const { prepareSerial } = await programs();
       return prepareSerial(target, serial, { signal, onEvent });
     },
     reach: async (options) => {
       if (serial === undefined) return noPorts;
+      const { identifySerial } = await programs();
       const identified = await identifySerial(target, serial, { ...options, mayStart: () => true });
       return identified.ok ? undefined : identified.failure;
     },
@@ -101,6 +106,7 @@ function overAPort(target: SerialTarget, { limits, serial }: WayOptions): Way {
       const files = images.map(({ image: { role, name, offset }, bytes }) => ({ role, name, offset, bytes }));
       const { silenceMs } = limits.flashing;
       const limit = { totalMs: deadlineMs, ...(silenceMs === undefined ? {} : { silenceMs }) };
+      const { flashOverSerial } = await programs();
       return flashOverSerial(target, serial, files, { signal, mayStart, onEvent, limit });
     },
   };

@@ -119,6 +119,7 @@ describe("a configuration", () => {
         esphomeName: "porch",
         platform: "host",
         addsMacSuffix: false,
+        sleeps: false,
         target: {
           kind: "ota",
           host: "127.0.0.1",

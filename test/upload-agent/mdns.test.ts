@@ -11,7 +11,8 @@ import { SteppedClock } from "#test/support/stepped-clock.ts";
 import { resolveHost, resolveLocalNamesBy } from "#upload-agent/device-connection.ts";
 import { ownNetworks } from "#upload-agent/mdns-link.ts";
 import { readPacket } from "#upload-agent/mdns-records.ts";
-import { isLocal, Mdns } from "#upload-agent/mdns.ts";
+import { isLocal } from "#upload-agent/local-name.ts";
+import { Mdns } from "#upload-agent/mdns.ts";
 
 const service = "_esphomelib._tcp.local";
 const sleeper = {

@@ -6,9 +6,9 @@ import type { GroupLedger } from "#actor/process-group.ts";
 import { once, type Service } from "#actor/service.ts";
 import type { UploadCapabilities } from "#protocol/agent.ts";
 import type { PortId, SerialPortView } from "#protocol/serial.ts";
-import { type Esptool, findEsptool } from "#upload-agent/serial/esptool-environment.ts";
+import type { Esptool } from "#upload-agent/serial/esptool-environment.ts";
 import type { SerialBench } from "#upload-agent/serial/flash-serial.ts";
-import { type CommandFlashers, readFlasherFile } from "#upload-agent/serial/flasher-file.ts";
+import type { CommandFlashers } from "#upload-agent/serial/flasher-file.ts";
 import { PortOwners } from "#upload-agent/serial/port-owner.ts";
 import { SerialPorts } from "#upload-agent/serial/ports.ts";
 
@@ -34,7 +34,7 @@ export interface AgentBench extends SerialBench {
 /** @throws UsageError for a file of flashers that cannot be used */
 export async function benchOfAgent(settings: PortSettings, clock: Clock, ledger: GroupLedger): Promise<AgentBench> {
   const { named, flasherFile, esptool: hint, avrdude = "avrdude", python: pythonHint, cacheFolder } = settings;
-  const flashers: CommandFlashers = flasherFile === undefined ? new Map() : await readFlasherFile(flasherFile);
+  const flashers: CommandFlashers = flasherFile === undefined ? new Map() : await flashersIn(flasherFile);
   const images = join(settings.home, "images");
   // Images of a predecessor that was killed.
   await rm(images, { recursive: true, force: true });
@@ -45,6 +45,8 @@ export async function benchOfAgent(settings: PortSettings, clock: Clock, ledger:
     owners: new PortOwners({ folder: cacheFolder, clock }),
     esptool: async (signal, onLine) => {
       if (kept !== undefined) return { ok: true, esptool: kept };
+      // Loaded by the first flash over a port: most agents have none, and small memories.
+      const { findEsptool } = await import("#upload-agent/serial/esptool-environment.ts");
       const found = await findEsptool({ cacheFolder, clock, hint, pythonHint, signal, onLine });
       if (found.ok) kept = found.esptool;
       return found;
@@ -55,6 +57,11 @@ export async function benchOfAgent(settings: PortSettings, clock: Clock, ledger:
     workFolder: await mkdtemp(join(images, "of-")),
     ledger,
   };
+}
+
+async function flashersIn(file: string): Promise<CommandFlashers> {
+  const { readFlasherFile } = await import("#upload-agent/serial/flasher-file.ts");
+  return readFlasherFile(file);
 }
 
 /** Follows what is plugged in and tells each change, until it is stopped. */

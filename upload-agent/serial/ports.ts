@@ -14,7 +14,7 @@ import type { PortId, SerialPortView } from "#protocol/serial.ts";
 import { listLinuxPorts, portIdOf, viewOf } from "#upload-agent/serial/linux-ports.ts";
 
 /** How often the list is read anew where nothing says that it has changed. */
-const listEveryMs = 1_000;
+const listEveryMs = 5_000;
 /** udev names a new port some time after the kernel has made it; and a hub brings many. */
 const settleMs = 300;
 /** A list takes milliseconds; a driver that hangs must not hide the other ports for ever. */
