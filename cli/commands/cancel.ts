@@ -84,7 +84,9 @@ async function orderEach(farm: Farm, references: readonly string[], isForced: bo
     try {
       const { chains } = await farm.ask({ v: 1, kind: "cancel", of: { reference }, isForced }, "cancelling");
       const live = chains.filter(isLive);
-      if (live.length === 0) over.push(reference);
+      // A device that is not asked again runs the build all the same.
+      if (live.every(isFlashed)) over.push(reference);
+      if (live.every(isFlashed)) continue;
       for (const verdict of live) verdicts.set(verdict.chain, merged(verdicts.get(verdict.chain), verdict));
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
@@ -96,6 +98,11 @@ async function orderEach(farm: Farm, references: readonly string[], isForced: bo
 
 function isLive({ jobs, tooLate }: CancelVerdict): boolean {
   return jobs.length + tooLate.length > 0;
+}
+
+/** Nothing was left of it but the question to its device. */
+function isFlashed({ jobs, tooLate }: CancelVerdict): boolean {
+  return tooLate.length === 0 && jobs.every((job) => job === "confirm");
 }
 
 function merged(before: CancelVerdict | undefined, verdict: CancelVerdict): CancelVerdict {
