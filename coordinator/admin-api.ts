@@ -3,7 +3,7 @@ import { type AdminAnswer, AdminRequest, type ChainView } from "#protocol/admin.
 import { type Chain, configurationsOf, jobsOf, withoutSecrets } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
-import { type AgentId, ChainId, jobRef } from "#protocol/ids.ts";
+import { type AgentId, ChainId, JobName, jobRef } from "#protocol/ids.ts";
 import { isTerminal } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { farmVersion } from "#protocol/version.ts";
@@ -39,6 +39,8 @@ export interface AdminPorts {
 
 /** Characters of the chains in one answer: half of what a message may hold, for those that UTF-8 makes longer. */
 const chainsBytesMax = 4 * 1024 * 1024;
+
+const jobSuffix = new RegExp(`\\.(${JobName.options.join("|")})$`);
 
 /** How far back a reference to a finished chain is looked for. */
 const lookBackMax = 5_000;
@@ -317,7 +319,7 @@ async function find(ports: AdminPorts, reference: string, isWanted: (chain: Chai
   const live = findChain([...ports.farm().chains.values()].filter(isWanted), reference);
   if (live !== undefined) return live;
   // A chain's id is found without reading the whole history, which whoever follows a chain relies on.
-  const id = ChainId.safeParse(reference.replace(/\.(compile|upload|confirm|clean)$/, ""));
+  const id = ChainId.safeParse(reference.replace(jobSuffix, ""));
   const ended = id.success ? await ports.interpreter.history.get(id.data) : undefined;
   return (
     findChain([ended ?? []].flat().filter(isWanted), reference) ??

@@ -123,8 +123,8 @@ export class Coordinator implements Service {
       this.#ports.listenProgress((chain, job, progress) => {
         if (this.#farm.chains.has(chain as ChainId)) this.#progress.set(`${chain}.${job}`, progress);
       }),
+      this.#lookout.listen(() => this.#farm),
     );
-    this.#services.push(this.#lookout.listen(() => this.#farm));
     await this.#ports.flush();
     const keeper = new HistoryKeeper(
       this.#ports,

@@ -7,7 +7,7 @@ import type { ChainId } from "#protocol/ids.ts";
 import type { CancelCause, CompileJob, ConfirmJob, JobState, Outcome, UploadJob } from "#protocol/job.ts";
 import { networkOf } from "#protocol/job.ts";
 import type { Step } from "#coordinator/core/step.ts";
-import { heldBack, standingOf } from "#coordinator/core/waves.ts";
+import { heldBack } from "#coordinator/core/waves.ts";
 
 /** How a build ended that succeeded. */
 export type Built = Extract<Outcome, { kind: "built" }>;
@@ -109,8 +109,7 @@ function settleUpload(step: Step, chain: Chain): void {
   if (chain.upload?.state !== "held") return;
   const prerequisite = chain.compile?.state;
   if (prerequisite === "succeeded") {
-    const { rollout } = chain;
-    const isOpen = rollout === undefined || heldBack(chain, standingOf(step.draft.rolloutOf(rollout.id))) === undefined;
+    const isOpen = heldBack(chain, step.draft.standingOf(chain)) === undefined;
     if (isOpen) step.change(chain.id, "upload", { state: "queued", queuedAt: step.at });
     return;
   }

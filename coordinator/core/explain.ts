@@ -17,7 +17,7 @@ import { freeInMs, freeOf, type LaneState, lanesOf, slotsOf, warmLanes } from "#
 import { Step } from "#coordinator/core/step.ts";
 import { isAwaiting, isWithin } from "#coordinator/core/timing.ts";
 import { isWarmFor } from "#coordinator/core/warmth.ts";
-import { heldBack, standingOf } from "#coordinator/core/waves.ts";
+import { heldBack } from "#coordinator/core/waves.ts";
 
 export function explain(farm: Farm, id: ChainId, at: number): readonly string[] {
   const chain = farm.chains.get(id);
@@ -49,17 +49,15 @@ function explainJob(step: Step, chain: Chain, job: Job): readonly string[] {
 }
 
 function whyHeld({ draft, at }: Step, chain: Chain, job: Job): string {
-  const { compile, upload, rollout } = chain;
+  const { compile, upload } = chain;
   if (job.name === "clean") return "until everything that may still write to its trees is dead";
   if (job.name === "confirm") {
     if (upload?.state !== "succeeded") return `for the upload of this chain, which is ${upload?.state ?? "missing"}`;
     const leftMs = (upload.endedAt ?? at) + job.spec.afterMs - at;
     return `another ${about(Math.max(0, leftMs))}, and then asks the device whether it still runs this build`;
   }
-  if (compile?.state === "succeeded" && rollout !== undefined) {
-    const why = heldBack(chain, standingOf(draft.rolloutOf(rollout.id)));
-    if (why !== undefined) return `because ${why}`;
-  }
+  const why = compile?.state === "succeeded" ? heldBack(chain, draft.standingOf(chain)) : undefined;
+  if (why !== undefined) return `because ${why}`;
   return `for the compile of this chain, which is ${compile?.state ?? "missing"}`;
 }
 
@@ -141,7 +139,7 @@ function whatHolds({ draft, at }: Step, chain: Chain, job: Job): readonly string
   if (timing?.window !== undefined && !isWithin(timing.window, at))
     lines.push(`  begins between ${describeWindow(timing.window)} only`);
   if (isAwaiting(job)) lines.push("  waits for a sign of life of its device");
-  const why = chain.rollout === undefined ? undefined : heldBack(chain, standingOf(draft.rolloutOf(chain.rollout.id)));
+  const why = heldBack(chain, draft.standingOf(chain));
   if (why !== undefined) lines.push(`  is kept back: ${why}`);
   const busyKey = deviceKeys(job.spec.target).find((key) => taken.devices.has(key));
   if (busyKey !== undefined) lines.push(`  another upload to ${busyKey} has not ended`);

@@ -87,11 +87,6 @@ export class FarmIndex {
     return [...(this.#ofRollout.get(id) ?? [])].sort();
   }
 
-  /** Rollouts of which a chain is live. */
-  rollouts(): readonly ChainId[] {
-    return [...this.#ofRollout.keys()].sort();
-  }
-
   ofBuildKey(key: string): readonly ChainId[] {
     return [...(this.#ofBuildKey.get(key) ?? [])].sort();
   }

@@ -14,6 +14,7 @@ import { expectedMs, orderKey } from "#coordinator/core/order.ts";
 import { queuedJob } from "#coordinator/core/queued-job.ts";
 import type { Segment } from "#coordinator/core/segments.ts";
 import { Trees } from "#coordinator/core/trees.ts";
+import { type Standing, standingOf } from "#coordinator/core/waves.ts";
 
 /** An agent as the coordinator knows it: its last statement, and when it was heard or given up. */
 export interface AgentState {
@@ -47,6 +48,8 @@ export class Draft {
   readonly #agents = new Map<AgentId, AgentState>();
   readonly #index: FarmIndex;
   readonly #trees: Trees;
+  /** Of rollouts, as long as none of their chains has changed: each of a thousand chains asks for it. */
+  readonly #standings = new Map<ChainId, Standing>();
   /** As long as nothing has changed. */
   #builds: readonly QueuedBuild[] | undefined;
 
@@ -66,6 +69,7 @@ export class Draft {
 
   setChain(chain: Chain): void {
     this.#builds = undefined;
+    this.#forgetStanding(chain);
     this.#index.replace(this.chain(chain.id), chain);
     this.#chains.delete(chain.id);
     this.#chains.set(chain.id, chain);
@@ -73,6 +77,7 @@ export class Draft {
 
   removeChain(id: ChainId): void {
     this.#builds = undefined;
+    this.#forgetStanding(this.chain(id));
     this.#index.replace(this.chain(id), undefined);
     this.#chains.set(id, undefined);
   }
@@ -210,9 +215,16 @@ export class Draft {
     return this.#all(this.#index.ofRollout(id));
   }
 
-  /** Rollouts that are not over. */
-  rollouts(): readonly ChainId[] {
-    return this.#index.rollouts();
+  /** How the rollout of a chain stands; undefined for a chain of none. */
+  standingOf({ rollout }: Chain): Standing | undefined {
+    if (rollout === undefined) return undefined;
+    const known = this.#standings.get(rollout.id) ?? standingOf(this.rolloutOf(rollout.id));
+    this.#standings.set(rollout.id, known);
+    return known;
+  }
+
+  #forgetStanding(chain: Chain | undefined): void {
+    if (chain?.rollout !== undefined) this.#standings.delete(chain.rollout.id);
   }
 
   /** Chains whose upload waits for a sign of life of its device; in any order. */

@@ -1,7 +1,7 @@
 /** Which queued job goes to which idle lane, now. */
 import type { Chain } from "#protocol/chain.ts";
 import { configurationsOf } from "#protocol/chain.ts";
-import type { AgentId, ChainId, Configuration } from "#protocol/ids.ts";
+import type { AgentId, Configuration } from "#protocol/ids.ts";
 import type { Job, Lane } from "#protocol/job.ts";
 import { atomicRecordsMax } from "#protocol/limits.ts";
 import { chooseLane } from "#coordinator/core/choice.ts";
@@ -15,7 +15,7 @@ import { queuedJob } from "#coordinator/core/queued-job.ts";
 import { expectedMsAt, freeOf, freeSlots, lanesOf, warmLanes } from "#coordinator/core/slots.ts";
 import type { Step } from "#coordinator/core/step.ts";
 import { isWithin } from "#coordinator/core/timing.ts";
-import { heldBack, type Standing, standingOf } from "#coordinator/core/waves.ts";
+import { heldBack } from "#coordinator/core/waves.ts";
 
 /** The order of the queue and the choice of a lane; another one stands in for the farm's own in benchmarks. */
 export interface PlacementRule {
@@ -94,16 +94,11 @@ function placeBuilds(step: Step, rule: PlacementRule): readonly Placed[] {
   });
 }
 
-/** Whether the rollout of a chain keeps its flash back; each rollout is looked at once. */
-export function whatIsHeldBack(draft: Draft): (chain: Chain) => boolean {
-  const standings = new Map<ChainId, Standing>();
-  return (chain) => {
-    if (chain.rollout === undefined) return false;
-    const { id } = chain.rollout;
-    const standing = standings.get(id) ?? standingOf(draft.rolloutOf(id));
-    standings.set(id, standing);
-    return heldBack(chain, standing) !== undefined;
-  };
+/** Whether a flash waits for something else than a slot: its part of the day, or its rollout. */
+export function isKeptBack({ draft, at }: Step, chain: Chain): boolean {
+  const window = chain.upload?.spec.timing?.window;
+  if (window !== undefined && !isWithin(window, at)) return true;
+  return heldBack(chain, draft.standingOf(chain)) !== undefined;
 }
 
 function placeUploads(step: Step, rule: PlacementRule): readonly Placed[] {
@@ -112,11 +107,10 @@ function placeUploads(step: Step, rule: PlacementRule): readonly Placed[] {
   const gate = gateOf(draft.cleaning());
   const { devices: takenDevices, segments: takenSegments } = takenIn(draft.taking());
   const taken = new Set([...takenDevices, ...takenSegments]);
-  const isHeldBack = whatIsHeldBack(draft);
   return placeLane(step, rule, "upload", (chain, job) => {
     const { upload } = chain;
     if (upload === undefined || isGated(gate, chain, job)) return undefined;
-    const { target, timing } = upload.spec;
+    const { target } = upload.spec;
     const devices = deviceKeys(target);
     if (job.name === "confirm") {
       // Nothing is sent, so that no medium is taken; but while another image goes there, the device has nothing to say.
@@ -127,8 +121,7 @@ function placeUploads(step: Step, rule: PlacementRule): readonly Placed[] {
     }
     const segment = scarceSegment(target);
     const isProbe = upload.mode === "probe";
-    if (!isProbe && timing?.window !== undefined && !isWithin(timing.window, step.at)) return undefined;
-    if (!isProbe && isHeldBack(chain)) return undefined;
+    if (!isProbe && isKeptBack(step, chain)) return undefined;
     if (segment !== undefined && taken.has(segment)) return undefined;
     // A probe has kept its device since its flash was lost.
     if (isProbe ? flasherOf(agents, chain, job) !== undefined : devices.some((device) => taken.has(device)))

@@ -14,10 +14,9 @@ import { scarceSegment } from "#coordinator/core/conflicts.ts";
 import { expectedUploadMs } from "#coordinator/core/durations.ts";
 import { refusalOf } from "#coordinator/core/eligibility.ts";
 import type { AgentState } from "#coordinator/core/farm.ts";
-import { whatIsHeldBack } from "#coordinator/core/placement.ts";
+import { isKeptBack } from "#coordinator/core/placement.ts";
 import { restsIn } from "#coordinator/core/slots.ts";
 import type { Step } from "#coordinator/core/step.ts";
-import { isWithin } from "#coordinator/core/timing.ts";
 
 /** Looked at for each agent, or for all uploaders; further back the order changes before it is their turn. */
 const lookAheadMax = 32;
@@ -89,8 +88,8 @@ function hintImages(step: Step): void {
 }
 
 /** The next flashes in the queue. Over a scarce medium one takes minutes, beside which its image is there at once. */
-function waitingFlashes({ draft, at }: Step): readonly Chain[] {
-  const isHeldBack = whatIsHeldBack(draft);
+function waitingFlashes(step: Step): readonly Chain[] {
+  const { draft, at } = step;
   const waiting: Chain[] = [];
   let looked = 0;
   for (const chain of draft.queued("upload")) {
@@ -98,9 +97,8 @@ function waitingFlashes({ draft, at }: Step): readonly Chain[] {
     if (looked > lookAheadMax) break;
     const { upload } = chain;
     if (upload?.state !== "queued" || upload.mode === "probe" || (upload.notBeforeAt ?? 0) > at) continue;
-    const { target, timing } = upload.spec;
-    if (isHeldBack(chain) || (timing?.window !== undefined && !isWithin(timing.window, at))) continue;
-    if (scarceSegment(target) === undefined) waiting.push(chain);
+    if (isKeptBack(step, chain)) continue;
+    if (scarceSegment(upload.spec.target) === undefined) waiting.push(chain);
   }
   return waiting;
 }

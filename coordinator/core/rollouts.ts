@@ -36,7 +36,7 @@ export function changeRollout(
         step.draft.setChain({ ...chain, rollout: { ...part, isPaused: true } });
         break;
       case "resume": {
-        // What has failed so far is forgiven: as many again may fail.
+        // As many as have failed may, or as many as might from the start.
         const failuresMax = Math.max(part.failuresMax, failed.length);
         step.draft.setChain({ ...chain, rollout: { ...part, failuresMax } });
         break;

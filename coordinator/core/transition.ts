@@ -250,12 +250,12 @@ function claimFlash(step: Step, event: EventOf<"flash-claimed">): void {
       : drop(step, event, "an earlier attempt has flashed");
   }
   step.change(chain.id, "upload", { flashClaim: { attempt: event.attempt, at: step.at } });
-  unsettleConfirms(step, chain, job);
+  cancelConfirmsOf(step, chain, job);
   return go(step, event);
 }
 
 /** The device is about to run another build than those whose confirmations still wait. */
-function unsettleConfirms(step: Step, chain: Chain, { spec }: UploadJob): void {
+function cancelConfirmsOf(step: Step, chain: Chain, { spec }: UploadJob): void {
   const devices = new Set(deviceKeys(spec.target));
   for (const { id, upload, confirm } of step.draft.confirming()) {
     if (id === chain.id || upload === undefined || confirm === undefined || isTerminal(confirm.state)) continue;

@@ -29,10 +29,10 @@ function hasFailed(chain: Chain): boolean {
   return jobsOf(chain).some(({ state }) => state === "failed" || state === "unknown");
 }
 
-/** Why the flash of a chain may not begin yet, as the end of a sentence about it; undefined when its rollout lets it. */
-export function heldBack(chain: Chain, { state, openWave, failed, failuresMax }: Standing): string | undefined {
-  const { rollout } = chain;
-  if (rollout === undefined) return undefined;
+/** Why the flash of a chain may not begin yet, as the end of a sentence about it; undefined when its rollout lets it, or it has none. */
+export function heldBack({ rollout }: Chain, standing: Standing | undefined): string | undefined {
+  if (rollout === undefined || standing === undefined) return undefined;
+  const { state, openWave, failed, failuresMax } = standing;
   if (state === "paused") return `rollout ${rollout.id} is paused: \`flashyard rollout resume ${rollout.id}\``;
   if (state === "stopped") {
     return `rollout ${rollout.id} has stopped: ${failed.length} failed, ${failuresMax} may; \`flashyard rollout resume ${rollout.id}\` goes on`;
