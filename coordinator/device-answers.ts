@@ -1,8 +1,8 @@
 /** Answers what people ask and say of devices, and of the builds that they have run. */
-import type { AdminAnswer, AdminRequest, DeviceRecord } from "#protocol/admin.ts";
+import type { AdminAnswer, AdminRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import type { Configuration } from "#protocol/ids.ts";
-import { deviceRecordOf, withBefore } from "#coordinator/core/device-records.ts";
+import { devicesAfter } from "#coordinator/core/device-records.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { lastGoodBuild } from "#coordinator/core/queries.ts";
 import type { Twins } from "#coordinator/sightings.ts";
@@ -10,13 +10,10 @@ import type { Memory } from "#coordinator/memory.ts";
 
 /** Every device, also where its upload has ended and the chain has not. */
 export function devicesAnswer({ chains, knowledge }: Farm, twins: readonly Twins[]): AdminAnswer {
-  const devices = new Map<Configuration, DeviceRecord>(knowledge.devices);
-  for (const chain of [...chains.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
-    const record = deviceRecordOf(chain);
-    const before = devices.get(chain.configuration);
-    if (record !== undefined) devices.set(chain.configuration, withBefore(record, before));
-    if (chain.renamedFrom !== undefined && chain.upload?.state === "succeeded") devices.delete(chain.renamedFrom);
-  }
+  const live = [...chains.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const { changed, gone } = devicesAfter(knowledge.devices, live);
+  const devices = new Map([...knowledge.devices, ...changed]);
+  for (const configuration of gone) devices.delete(configuration);
   const byName = [...devices.values()].toSorted((a, b) => (a.configuration < b.configuration ? -1 : 1));
   const notes = [...knowledge.notes.values()].filter(({ isHeld }) => isHeld);
   return {

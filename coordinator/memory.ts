@@ -14,10 +14,9 @@ import { digestOf } from "#actor/digest.ts";
 import type { Chain } from "#protocol/chain.ts";
 import type { AgentId, Configuration } from "#protocol/ids.ts";
 import { configurationKey, presenceKey } from "#protocol/names.ts";
-import type { DeviceRecord } from "#protocol/admin.ts";
 import type { BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
-import { deviceRecordOf, withBefore } from "#coordinator/core/device-records.ts";
+import { devicesAfter } from "#coordinator/core/device-records.ts";
 import { learnFrom } from "#coordinator/core/durations.ts";
 import { type Knowledge, noKnowledge } from "#coordinator/core/knowledge.ts";
 import { buildRecordOf } from "#coordinator/core/reuse.ts";
@@ -92,12 +91,12 @@ export class Memory {
   async #forgetDevice(configuration: Configuration): Promise<boolean> {
     const wasKnown = this.#knowledge.devices.has(configuration);
     await this.#ports.devices.removeAll([configurationKey(configuration)]);
-    this.#forgetDevices([configuration]);
+    this.#forgetDevices(new Set([configuration]));
     return wasKnown;
   }
 
-  #forgetDevices(configurations: readonly Configuration[]): void {
-    if (configurations.length === 0) return;
+  #forgetDevices(configurations: ReadonlySet<Configuration>): void {
+    if (configurations.size === 0) return;
     const devices = new Map(this.#knowledge.devices);
     for (const configuration of configurations) devices.delete(configuration);
     this.#knowledge = { ...this.#knowledge, devices };
@@ -116,19 +115,12 @@ export class Memory {
   async #learn(chains: readonly Chain[]): Promise<void> {
     const durations = new Map<Configuration, DurationRecord>();
     const builds = new Map<string, BuildRecord>();
-    const devices = new Map<Configuration, DeviceRecord>();
-    const formerNames: Configuration[] = [];
+    const devices = devicesAfter(this.#knowledge.devices, chains);
     const forgotten = new Set<string>();
     for (const chain of chains) {
       const { configuration } = chain;
       const learned = learnFrom(durations.get(configuration) ?? this.#knowledge.durations.get(configuration), chain);
       if (learned !== undefined) durations.set(configuration, learned);
-      const device = deviceRecordOf(chain);
-      if (device !== undefined) {
-        const before = devices.get(configuration) ?? this.#knowledge.devices.get(configuration);
-        devices.set(configuration, withBefore(device, before));
-      }
-      if (chain.renamedFrom !== undefined && chain.upload?.state === "succeeded") formerNames.push(chain.renamedFrom);
       const build = buildRecordOf(chain);
       if (build !== undefined) {
         builds.set(build.key, build);
@@ -142,18 +134,17 @@ export class Memory {
         forgotten.add(key);
       }
     }
-    for (const name of formerNames) devices.delete(name);
     await this.#forget(forgotten);
     await Promise.all([
-      this.#ports.devices.putAll(byKey(devices, configurationKey)),
+      this.#ports.devices.putAll(byKey(devices.changed, configurationKey)),
       this.#ports.durations.putAll(byKey(durations, configurationKey)),
       this.#ports.builds.putAll(byKey(builds, buildRecordKey)),
     ]);
-    await this.#ports.devices.removeAll(formerNames.map(configurationKey));
-    this.#forgetDevices(formerNames);
+    await this.#ports.devices.removeAll([...devices.gone].map(configurationKey));
+    this.#forgetDevices(devices.gone);
     this.#knowledge = {
       ...this.#knowledge,
-      devices: merged(this.#knowledge.devices, devices),
+      devices: merged(this.#knowledge.devices, devices.changed),
       durations: merged(this.#knowledge.durations, durations),
       builds: merged(this.#knowledge.builds, builds),
     };

@@ -133,7 +133,7 @@ function settleConfirm(step: Step, { id, upload, confirm }: Chain): void {
   if (cause !== undefined) cancelConfirm(step, id, cause);
 }
 
-function cancelConfirm(step: Step, id: ChainId, cause: CancelCause): void {
+export function cancelConfirm(step: Step, id: ChainId, cause: CancelCause): void {
   step.change(id, "confirm", { state: "cancelled", outcome: { kind: "cancelled", cause } });
 }
 

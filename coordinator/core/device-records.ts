@@ -1,6 +1,7 @@
 /** What a chain says of its device. Pure. */
 import type { DeviceRecord } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
+import type { Configuration } from "#protocol/ids.ts";
 import { addressOfTarget } from "#protocol/job.ts";
 import { effectOf } from "#protocol/failure.ts";
 
@@ -32,12 +33,39 @@ export function deviceRecordOf({ id, configuration, upload, confirm }: Chain): D
  * What came before and still holds: an upload that did not come to its device, or could not ask it, says nothing of what runs there,
  * nor of what the device is.
  */
-export function withBefore(record: DeviceRecord, before: DeviceRecord | undefined): DeviceRecord {
+function withBefore(record: DeviceRecord, before: DeviceRecord | undefined): DeviceRecord {
   if (before === undefined) return record;
   const { mac, name, agent, needsFlash, build, esphomeVersion } = before;
   const isWritten = record.level !== undefined || record.needsFlash === true || record.state === "rolled-back";
   const kept = isWritten ? {} : { build, esphomeVersion, needsFlash };
   return withoutUndefined({ mac, name, agent, ...kept, ...record });
+}
+
+type Devices = ReadonlyMap<Configuration, DeviceRecord>;
+
+/**
+ * What some chains change in what is known of devices, in their order; a rename takes the former name away.
+ * @returns the records that differ, and the configurations that have none any more
+ */
+export function devicesAfter(
+  known: Devices,
+  chains: Iterable<Chain>,
+): { readonly changed: Devices; readonly gone: ReadonlySet<Configuration> } {
+  const changed = new Map<Configuration, DeviceRecord>();
+  const gone = new Set<Configuration>();
+  for (const chain of chains) {
+    const { configuration, renamedFrom, upload } = chain;
+    const record = deviceRecordOf(chain);
+    if (record !== undefined) {
+      const before = gone.has(configuration) ? undefined : (changed.get(configuration) ?? known.get(configuration));
+      changed.set(configuration, withBefore(record, before));
+      gone.delete(configuration);
+    }
+    if (renamedFrom === undefined || upload?.state !== "succeeded") continue;
+    changed.delete(renamedFrom);
+    gone.add(renamedFrom);
+  }
+  return { changed, gone };
 }
 
 function withoutUndefined(record: { readonly [K in keyof DeviceRecord]: DeviceRecord[K] | undefined }): DeviceRecord {

@@ -8,7 +8,7 @@ import { addressOfTarget, isTerminal, type Job, type UploadJob } from "#protocol
 import { atomicRecordsMax } from "#protocol/limits.ts";
 import type { AskAnswer } from "#protocol/messages.ts";
 import { cancelChain } from "#coordinator/core/cancel.ts";
-import { manifestOf, settleHeld, startChain } from "#coordinator/core/chains.ts";
+import { cancelConfirm, manifestOf, settleHeld, startChain } from "#coordinator/core/chains.ts";
 import { equalBuild } from "#coordinator/core/equal-builds.ts";
 import { type CleanStart, settleCleans, startClean, startReset } from "#coordinator/core/cleaning.ts";
 import { deviceKeys, olderOf, supersede } from "#coordinator/core/conflicts.ts";
@@ -260,10 +260,7 @@ function cancelConfirmsOf(step: Step, chain: Chain, { spec }: UploadJob): void {
   for (const { id, upload, confirm } of step.draft.confirming()) {
     if (id === chain.id || upload === undefined || confirm === undefined || isTerminal(confirm.state)) continue;
     if (!deviceKeys(upload.spec.target).some((key) => devices.has(key)) || isInHand(confirm.state)) continue;
-    step.change(id, "confirm", {
-      state: "cancelled",
-      outcome: { kind: "cancelled", cause: "flashed-again" },
-    });
+    cancelConfirm(step, id, "flashed-again");
   }
 }
 
