@@ -1,28 +1,19 @@
 /** Every command with its options and help. What a command does is loaded when it is used. */
 import { Command } from "commander";
 import { farmVersion } from "#protocol/version.ts";
+import { agentVariables } from "#cli/agent-variables.ts";
 import {
-  betweenOption,
+  addFlashOptions,
+  addRequestOptions,
   buildOnOption,
-  confirmAfterOption,
-  confirmOption,
-  detachOption,
-  deviceOption,
-  downgradeOption,
-  encryptionOption,
   examples,
-  flasherOption,
   jsonOption,
   numberFrom,
-  onOption,
-  priorityOption,
   rebuildOption,
   reference,
   repeated,
   type Runner,
-  serialOption,
   versionOption,
-  whenOnlineOption,
 } from "#cli/command-options.ts";
 import { exitCodeTable } from "#cli/exit-codes.ts";
 import { addFarmCommands } from "#cli/farm-commands.ts";
@@ -58,6 +49,11 @@ export function commandLine(options: CommandLineOptions): Command {
   return program;
 }
 
+const environmentHelp = `Environment: FLASHYARD_NATS_URL (server), FLASHYARD_CACHE (ESPHome environments, ~/.cache/flashyard), \
+FLASHYARD_PYTHON (the Python to make them with), NO_COLOR; for \`flashyard up\` also FLASHYARD_HOME (what must survive), \
+FLASHYARD_NATS_SERVER (path of a nats-server) and what is set for agents: ${agentVariables.join(", ")} \
+(deploy/README.md says what each means).`;
+
 const helpEnd = `
 The first time:
   flashyard up                      a farm on this machine; leave it running
@@ -67,11 +63,7 @@ The first time:
 
 ${exitCodeTable()}
 
-Environment: FLASHYARD_NATS_URL (server), FLASHYARD_CACHE (ESPHome environments, ~/.cache/flashyard),
-FLASHYARD_PYTHON (the Python to make them with), NO_COLOR; for \`flashyard up\` also FLASHYARD_HOME (what must survive),
-FLASHYARD_NATS_SERVER (path of a nats-server) and what is set for agents: FLASHYARD_LABELS, FLASHYARD_ESPHOME_VERSIONS,
-FLASHYARD_PLATFORMS (comma-separated), FLASHYARD_TREES_GB, FLASHYARD_ENVIRONMENTS, FLASHYARD_MDNS, FLASHYARD_PORTS,
-FLASHYARD_FLASHERS, FLASHYARD_ESPTOOL, FLASHYARD_AVRDUDE (deploy/README.md says what each means).`;
+${environmentHelp.replaceAll(/(.{1,120})(?: |$)/g, "$1\n").trimEnd()}`;
 
 const settingsHelp = `
 A configuration may say to the farm (below \`.flashyard:\`, which ESPHome passes over; a flashyard.yaml beside it is for all
@@ -85,31 +77,22 @@ of the folder):
   encryption: opportunistic         or require, or never: of uploads over the air`;
 
 function addWork(program: Command, { runner, buildCommand }: CommandLineOptions): void {
-  program
+  const install = program
     .command("install")
-    .description("Build configurations and flash them over the air.")
+    .description("Build configurations and flash them, over the air or over a serial port.")
     .argument("[file...]", "configuration files of ESPHome")
     .option("--all", "every *.yaml of the folder but secrets.yaml and files that start with a dot")
     .option("--folder <dir>", "the folder of --all (default: this one)")
     .addOption(versionOption())
     .addOption(buildOnOption())
-    .addOption(onOption())
-    .addOption(deviceOption())
-    .addOption(serialOption())
-    .addOption(flasherOption())
-    .addOption(encryptionOption())
-    .addOption(whenOnlineOption())
-    .addOption(betweenOption())
-    .addOption(downgradeOption())
-    .addOption(confirmOption())
-    .addOption(confirmAfterOption())
+    .addOption(rebuildOption());
+  addFlashOptions(install);
+  install
     .option("--canary <n>", "flash this many first, and the others when they have been confirmed", numberFrom(1, 1_000))
-    .option("--wave <n>", "flash the others this many at a time", numberFrom(1, 1_000))
-    .option("--max-failures <n>", "in waves: stop when more devices than this fail (default: 0)", numberFrom(0, 1_000))
-    .addOption(priorityOption())
-    .addOption(rebuildOption())
-    .addOption(detachOption())
-    .addOption(jsonOption())
+    .option("--wave <n>", "flash this many at a time, after those of --canary", numberFrom(1, 1_000))
+    .option("--max-failures <n>", "in waves: stop when more devices than this fail (default: 0)", numberFrom(0, 1_000));
+  addRequestOptions(install);
+  install
     .addHelpText(
       "after",
       `${examples(
@@ -124,7 +107,7 @@ ${settingsHelp}`,
     .action((files: string[], options) =>
       runner.run(async (session) => (await import("#cli/commands/install.ts")).runInstall(session, files, options)),
     );
-  program
+  const build = program
     .command("build")
     .description("Build without flashing: configurations, or a folder with any command behind two dashes.")
     .usage("[options] FILE…\n       flashyard build [options] DIR --artifact GLOB -- COMMAND…")
@@ -133,7 +116,6 @@ ${settingsHelp}`,
     .option("--folder <dir>", "the folder of --all (default: this one)")
     .addOption(versionOption())
     .addOption(buildOnOption("--on <agent>"))
-    .addOption(priorityOption())
     .addOption(rebuildOption())
     .option("--debug", "keep the ELF with its debug symbols as well; -o writes it")
     .option(
@@ -143,9 +125,9 @@ ${settingsHelp}`,
     .option("--artifact <glob>", "with a command: files that it makes; may be repeated", repeated, [])
     .option("--skip <glob>", "with a command: files of the folder to leave out; may be repeated", repeated, [])
     .option("--platform <name>", "with a command: what it builds for (default: generic)")
-    .option("--name <name>", "with a command: the configuration's name (default: the folder's)")
-    .addOption(detachOption())
-    .addOption(jsonOption())
+    .option("--name <name>", "with a command: the configuration's name (default: the folder's)");
+  addRequestOptions(build);
+  build
     .addHelpText(
       "after",
       examples(
@@ -161,30 +143,21 @@ ${settingsHelp}`,
 }
 
 function addUpload(program: Command, runner: Runner): void {
-  program
+  const upload = program
     .command("upload")
     .description("Flash what has been built already: the newest build of the configuration.")
     .argument("<file>", "configuration file of ESPHome; it says where the device is")
     .option("--from <chain>", "flash what this chain built")
-    .addOption(deviceOption())
-    .addOption(serialOption())
-    .addOption(flasherOption())
-    .addOption(encryptionOption())
-    .addOption(whenOnlineOption())
-    .addOption(betweenOption())
-    .addOption(downgradeOption())
-    .addOption(confirmOption())
-    .addOption(confirmAfterOption())
+    .addOption(versionOption());
+  addFlashOptions(upload);
+  upload
     .option(
       "--bootloader",
       "flash the bootloader of the build, not the application; a device that fails at this is lost",
     )
-    .option("--partition-table", "flash the partition table of the build, not the application; as --bootloader")
-    .addOption(onOption())
-    .addOption(versionOption())
-    .addOption(priorityOption())
-    .addOption(detachOption())
-    .addOption(jsonOption())
+    .option("--partition-table", "flash the partition table of the build, not the application; as --bootloader");
+  addRequestOptions(upload);
+  upload
     .addHelpText("after", examples("flashyard build lamp.yaml && flashyard upload lamp.yaml"))
     .action((file: string, options) =>
       runner.run(async (session) => (await import("#cli/commands/upload.ts")).runUpload(session, file, options)),

@@ -1,5 +1,5 @@
 /** What the definitions of several commands share. */
-import { InvalidArgumentError, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { Priority } from "#protocol/chain.ts";
 import { OtaEncryption } from "#protocol/job.ts";
 import type { ExitCode } from "#cli/exit-codes.ts";
@@ -23,8 +23,8 @@ export const versionOption = () =>
     "--esphome-version <version>",
     `release of ESPHome: 2026.10.0, 2026.10 or newest (of the farm); default: what the file says, or ${defaultEsphomeVersion}`,
   );
-export const priorityOption = () =>
-  new Option("--priority <level>", "what goes first (default: bulk for several files, interactive for one)").choices(
+const priorityOption = () =>
+  new Option("--priority <level>", "what goes first (default: bulk for several files, otherwise interactive)").choices(
     Priority.options,
   );
 export const rebuildOption = () => new Option("--rebuild", "build, even where the farm has this very build already");
@@ -35,28 +35,45 @@ export const detachOption = () => new Option("--detach", "do not wait: print the
 export const onOption = () => new Option("--on <agent>", "upload agent that flashes; see `flashyard agents`");
 export const deviceOption = () =>
   new Option("--device <host[:port]>", "where the device is, when its configuration cannot say");
-export const serialOption = () =>
-  new Option("--serial <port>", "flash over this port of an upload agent; see `flashyard ports`");
 export const flasherOption = () =>
   new Option("--flasher <name>", "with --serial: the agent's command that flashes it (docs/serial.md)");
-export const encryptionOption = () =>
-  new Option(
-    "--encryption <policy>",
-    "of the upload (default: required where the configuration has `ota: encryption:`)",
-  ).choices(OtaEncryption.options);
-export const whenOnlineOption = () =>
-  new Option("--when-online", "build now, and flash when the device is next seen, however long that takes");
 export const betweenOption = () =>
-  new Option("--between <hours>", "begin no flash outside of these hours of the day: 02:00-05:00");
-export const downgradeOption = () =>
-  new Option("--downgrade", "flash also where the device runs a newer release of ESPHome");
-export const confirmOption = () =>
-  new Option("--confirm", "wait until the device has been asked again, a minute after its flash");
-export const confirmAfterOption = () =>
   new Option(
-    "--confirm-after <seconds>",
-    "when the device is asked again whether it still runs the build (default: 60)",
-  ).argParser(numberFrom(0, 3_600));
+    "--between <hours>",
+    "begin no flash outside of these hours of the day, by this machine's clock: 02:00-05:00",
+  );
+
+/** Where a device is flashed, and how. */
+export function addTargetOptions(command: Command): void {
+  command
+    .addOption(onOption())
+    .addOption(deviceOption())
+    .option("--serial <port>", "flash over this port of an upload agent; see `flashyard ports`")
+    .addOption(flasherOption())
+    .addOption(
+      new Option(
+        "--encryption <policy>",
+        "of the upload (default: required where the configuration has `ota: encryption:`)",
+      ).choices(OtaEncryption.options),
+    );
+}
+
+/** The same, and when it is flashed and asked again. */
+export function addFlashOptions(command: Command): void {
+  addTargetOptions(command);
+  command
+    .option("--when-online", "wait with the flash until the device is next seen, however long that takes")
+    .addOption(betweenOption())
+    .option("--downgrade", "flash also where the device runs a newer release of ESPHome")
+    .option("--confirm", "wait until the device has been asked again whether it still runs the build")
+    .option("--confirm-after <seconds>", "how long after its flash it is asked (default: 60)", numberFrom(0, 3_600));
+}
+
+/** How requests are handed over, and whether they are waited for. */
+export function addRequestOptions(command: Command): void {
+  command.addOption(priorityOption()).addOption(detachOption()).addOption(jsonOption());
+}
+
 export const repeated = (value: string, before: readonly string[]) => [...before, value];
 
 export function numberFrom(min: number, max: number): (text: string) => number {

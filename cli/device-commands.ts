@@ -1,11 +1,12 @@
 /** The commands that show and handle devices and ports. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { faultNames, namedFaults } from "#simulator/named-faults.ts";
+import { chipFacts } from "#simulator/rom-loader-chips.ts";
 import { examples, jsonOption, numberFrom, type Runner } from "#cli/command-options.ts";
 
 export function addDevices(program: Command, runner: Runner): void {
   addPorts(program, runner);
-  const device = program.command("device").description("What a person tells the farm of a device.");
+  const device = program.command("device").description("Tell the farm something of a device, or run simulated ones.");
   addResolve(device, runner);
   addHold(device, runner);
   addForget(device, runner);
@@ -47,7 +48,7 @@ function addResolve(device: Command, runner: Runner): void {
 function addHold(device: Command, runner: Runner): void {
   device
     .command("hold")
-    .description("Keep devices from being flashed with others, until `device release`.")
+    .description("Keep devices from being flashed by `install --all`, until `device release`.")
     .argument("<name...>", "configuration: lamp or lamp.yaml")
     .option("--reason <text>", "why; whoever meets it is told")
     .addOption(jsonOption())
@@ -55,7 +56,7 @@ function addHold(device: Command, runner: Runner): void {
       "after",
       `${examples('flashyard device hold boiler --reason "heating season"', "flashyard device release boiler")}
 
-\`install --all\`, other bulks and rollouts leave it out and say so; \`flashyard install boiler.yaml\` alone still flashes it.`,
+\`install --all\` leaves it out and says so, also in waves; whoever names it, as \`flashyard install boiler.yaml\`, still flashes it.`,
     )
     .action((names: string[], options) =>
       runner.run(async (session) =>
@@ -64,7 +65,7 @@ function addHold(device: Command, runner: Runner): void {
     );
   device
     .command("release")
-    .description("Let devices be flashed with others again.")
+    .description("Let `install --all` flash devices again.")
     .argument("<name...>", "configuration: lamp or lamp.yaml")
     .addOption(jsonOption())
     .addHelpText("after", examples("flashyard device release boiler"))
@@ -112,12 +113,9 @@ function addSimulate(device: Command, runner: Runner): void {
     .option("--sleep <on/off>", "seconds awake and asleep in turns, e.g. 20/40", sleepFrom)
     .addOption(faultOption())
     .addOption(
-      new Option("--serial <chip>", "instead of all that: chips at simulated serial ports (needs python3)").choices([
-        "esp8266",
-        "esp32",
-        "esp32c3",
-        "esp32s3",
-      ]),
+      new Option("--serial <chip>", "instead of all that: chips at simulated serial ports (needs python3)").choices(
+        Object.keys(chipFacts),
+      ),
     )
     .addOption(jsonOption())
     .addHelpText("after", simulateHelp)

@@ -29,7 +29,8 @@ const medium = z
 const truth = z.enum(["true", "false"]).transform((text) => text === "true");
 const numeric = (schema: z.ZodNumber) =>
   z.preprocess((value) => (typeof value === "string" && /^\d+$/.test(value) ? Number(value) : value), schema);
-const window = z.string().transform((text, context) => {
+/** Hours of this machine's clock. */
+export const LocalWindow = z.string().transform((text, context) => {
   const parsed = parseWindow(text, Intl.DateTimeFormat().resolvedOptions().timeZone);
   if (parsed === undefined) context.addIssue("a time of the day is written as 02:00-05:00");
   return parsed ?? z.NEVER;
@@ -54,7 +55,7 @@ const DeviceSettings = z.strictObject({
   /** `true`: it is flashed when it is next seen, however long that takes. */
   "when-online": truth.optional(),
   /** `02:00-05:00`, by the clock of the machine on which the request is made. */
-  between: window.optional(),
+  between: LocalWindow.optional(),
   encryption: OtaEncryption.optional(),
 });
 export type DeviceSettings = z.infer<typeof DeviceSettings>;

@@ -12,12 +12,12 @@ import {
 } from "#protocol/job.ts";
 import { confirmAfterMs } from "#protocol/limits.ts";
 import { EspChip, FlasherName, PortId, type SerialTool } from "#protocol/serial.ts";
-import { type DailyWindow, parseWindow, type UploadTiming } from "#protocol/timing.ts";
+import type { DailyWindow, UploadTiming } from "#protocol/timing.ts";
 import type { DeviceConfiguration } from "#toolchain/configuration.ts";
 import { type DeviceAddress, deviceAddressFrom, targetAt } from "#cli/device-address.ts";
-import type { DeviceSettings } from "#cli/device-settings.ts";
+import { type DeviceSettings, LocalWindow } from "#cli/device-settings.ts";
 
-/** The options of `install`, `upload` and `rollback` that are about the flash. */
+/** The options of a command that are about the flash; each command has some of them. */
 export interface FlashOptions {
   readonly on?: string;
   readonly device?: string;
@@ -56,18 +56,11 @@ export function flashWishesFrom(options: FlashOptions): FlashWishes {
     port: serial === undefined ? undefined : named("--serial", serial, PortId),
     flasher: flasher === undefined ? undefined : named("--flasher", flasher, FlasherName),
     isAwaited: whenOnline,
-    window: between === undefined ? undefined : windowFrom(between),
+    window: between === undefined ? undefined : named("--between", between, LocalWindow),
     mayDowngrade: downgrade,
     confirmAfterMs: confirmAfter === undefined ? undefined : confirmAfter * 1_000,
     encryption: encryption === undefined ? undefined : named("--encryption", encryption, OtaEncryption),
   };
-}
-
-/** The hours of this machine's clock. @throws UsageError `bad-time` */
-export function windowFrom(text: string): DailyWindow {
-  const window = parseWindow(text, Intl.DateTimeFormat().resolvedOptions().timeZone);
-  if (window !== undefined) return window;
-  throw new UsageError("bad-time", `--between ${JSON.stringify(text)}: a time of the day is written as 02:00-05:00`);
 }
 
 /** @throws UsageError `bad-agent` */
@@ -94,7 +87,7 @@ function named<T>(option: string, text: string, schema: Readable<T>): T {
   throw new UsageError("bad-option", `${option} ${JSON.stringify(text)}: ${parsed.error.issues[0]?.message ?? ""}`);
 }
 
-type UploadHalf = NonNullable<ChainRequest["upload"]>;
+export type UploadHalf = NonNullable<ChainRequest["upload"]>;
 
 /** The upload half of a request, or a sentence that says why its device cannot be flashed. */
 export function uploadHalf(
@@ -142,10 +135,10 @@ function targetOf(
 }
 
 /** Where the device is flashed over the air, or a sentence that says why it cannot be. */
-export function otaTargetOf(
+function otaTargetOf(
   configuration: DeviceConfiguration,
-  { medium, encryption: usual }: Pick<DeviceSettings, "medium" | "encryption">,
-  { device, encryption = usual }: Pick<FlashWishes, "device" | "encryption">,
+  { medium, encryption: usual }: DeviceSettings,
+  { device, encryption = usual }: FlashWishes,
 ): OtaTarget | string {
   const { target, addsMacSuffix } = configuration;
   if (target === undefined) {

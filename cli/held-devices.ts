@@ -1,7 +1,9 @@
 /** Devices that a person keeps from bulks. */
+import type { Configuration } from "#protocol/ids.ts";
+import type { DeviceNote } from "#protocol/records.ts";
 import { shown } from "#cli/clean-text.ts";
 import type { ConfigurationFile } from "#cli/configuration-files.ts";
-import type { Farm } from "#cli/farm.ts";
+import type { AnswerOf, Farm } from "#cli/farm.ts";
 import type { Session } from "#cli/session.ts";
 
 /** The files whose devices are not on hold; the others are said. @throws UnavailableError */
@@ -10,8 +12,7 @@ export async function withoutHeld<T extends ConfigurationFile>(
   farm: Farm,
   files: readonly T[],
 ): Promise<readonly T[]> {
-  const { notes = [] } = await farm.ask({ v: 1, kind: "devices" }, "devices");
-  const held = new Map(notes.filter(({ isHeld }) => isHeld).map((note) => [note.configuration, note]));
+  const held = holdsIn(await farm.ask({ v: 1, kind: "devices" }, "devices"));
   return files.filter(({ configuration }) => {
     const note = held.get(configuration);
     if (note === undefined) return true;
@@ -19,4 +20,9 @@ export async function withoutHeld<T extends ConfigurationFile>(
     terminal.note(`${shown(configuration)} is on hold${why} and left out`);
     return false;
   });
+}
+
+/** Pure. */
+export function holdsIn({ notes = [] }: AnswerOf<"devices">): ReadonlyMap<Configuration, DeviceNote> {
+  return new Map(notes.filter(({ isHeld }) => isHeld).map((note) => [note.configuration, note]));
 }

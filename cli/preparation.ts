@@ -15,7 +15,7 @@ import type { ConfigurationFile } from "#cli/configuration-files.ts";
 import { type DeviceSettings, settingsOf } from "#cli/device-settings.ts";
 import { versionFor, wishFrom } from "#cli/esphome-version.ts";
 import type { Farm } from "#cli/farm.ts";
-import { agentNamed, type FlashWishes, uploadHalf } from "#cli/flash-wishes.ts";
+import { agentNamed, type FlashWishes, type UploadHalf, uploadHalf } from "#cli/flash-wishes.ts";
 import { type Refusal, refusal, refusalOf } from "#cli/refusal.ts";
 import { count } from "#cli/render.ts";
 import type { Session } from "#cli/session.ts";
@@ -147,6 +147,25 @@ export async function environment(session: Session, version: string): Promise<Es
   interrupted.throwIfAborted();
   const reason = made.aborted ? "called off" : describeFailure(made.failure);
   throw new UsageError("no-environment", `there is no ESPHome to read configurations with: ${shown(reason)}`);
+}
+
+interface HalfWish {
+  readonly version: string;
+  readonly settings: DeviceSettings;
+  readonly flash: FlashWishes;
+}
+
+/** The upload half of a request for the device that a file describes. @throws UsageError as `environment` */
+export async function readHalf(
+  session: Session,
+  file: string,
+  { version, settings, flash }: HalfWish,
+): Promise<UploadHalf | Refusal> {
+  const env = await environment(session, version);
+  const read = await readConfiguration(env, file, { signal: session.interrupted });
+  if (!read.ok) return refusalOf(file, read) ?? refusal(file, "interrupted");
+  const half = uploadHalf(read.configuration, settings, flash);
+  return typeof half === "string" ? refusal(file, half) : half;
 }
 
 async function prepareOne(

@@ -2,6 +2,7 @@
 import { type Chain, configurationsOf, isSettled, jobOf, jobsOf } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { jobRef, type JobName } from "#protocol/ids.ts";
+import { isTerminal, type Job } from "#protocol/job.ts";
 import { endedChains, hasFailed } from "#cli/ended-chains.ts";
 import type { Farm } from "#cli/farm.ts";
 import { nameOf } from "#cli/job-sentence.ts";
@@ -82,8 +83,9 @@ export function newestFailed(chains: readonly Chain[]): readonly Chain[] {
 /** Pure. Why what is named is not run again; undefined when it is. */
 export function reasonAgainst(chain: Chain, named: JobName | undefined): string | undefined {
   const job = named === undefined ? undefined : jobOf(chain, named);
-  const jobs =
-    job === undefined ? jobsOf(chain).filter(({ name, state }) => name !== "confirm" || state !== "held") : [job];
+  // A device that has not been asked again yet says nothing against its flash.
+  const isOpen = ({ name, state }: Job) => name === "confirm" && !isTerminal(state);
+  const jobs = job === undefined ? jobsOf(chain).filter((one) => !isOpen(one)) : [job];
   if (jobs.every(({ state }) => state === "succeeded")) {
     const what = job === undefined ? chain.id : jobRef(chain.id, job.name);
     return `${what} has succeeded: ${chain.clean === undefined ? "use install" : "ask for it anew"}`;

@@ -9,14 +9,13 @@ import type { Configuration } from "#protocol/ids.ts";
 import { addressOfTarget, networkOf } from "#protocol/job.ts";
 import { objectStores } from "#protocol/names.ts";
 import { ObjectStore } from "#bus/object-store.ts";
-import { readConfiguration } from "#toolchain/configuration.ts";
 import type { DeviceAddress } from "#cli/device-address.ts";
 import { settingsOf } from "#cli/device-settings.ts";
 import type { Farm } from "#cli/farm.ts";
-import { type FlashWishes, uploadHalf } from "#cli/flash-wishes.ts";
+import type { FlashWishes } from "#cli/flash-wishes.ts";
 import { nameOf } from "#cli/job-sentence.ts";
-import { environment, prepare, type Prepared, type WantedRequest } from "#cli/preparation.ts";
-import { type Refusal, refusal, refusalOf } from "#cli/refusal.ts";
+import { prepare, type Prepared, readHalf, type WantedRequest } from "#cli/preparation.ts";
+import { type Refusal, refusal } from "#cli/refusal.ts";
 import type { Retried } from "#cli/retry-choice.ts";
 import { defaultEsphomeVersion, type Session } from "#cli/session.ts";
 import { newChainId } from "#cli/submit.ts";
@@ -179,11 +178,10 @@ async function uploadAgain(
   if (manifest === undefined || !(await hasImages(farm, manifest))) {
     return refusal(file, `the farm does not have the image any more that ${chain.id} flashed: use install`);
   }
-  const env = await environment(session, manifest.esphome?.esphomeVersion ?? defaultEsphomeVersion);
-  const read = await readConfiguration(env, file, { signal: session.interrupted });
-  if (!read.ok) return refusalOf(file, read) ?? refusal(file, "interrupted");
-  const half = uploadHalf(read.configuration, await settingsOf(file), flashAgain(chain, place));
-  if (typeof half === "string") return refusal(file, half);
+  const version = manifest.esphome?.esphomeVersion ?? defaultEsphomeVersion;
+  const wanted = { version, settings: await settingsOf(file), flash: flashAgain(chain, place) };
+  const half = await readHalf(session, file, wanted);
+  if (!("target" in half)) return half;
   const request = {
     id: newChainId(session),
     kind: "upload" as const,

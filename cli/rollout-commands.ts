@@ -2,18 +2,15 @@
 import type { Command } from "commander";
 import type { RolloutAction } from "#protocol/rollout.ts";
 import {
+  addRequestOptions,
+  addTargetOptions,
   betweenOption,
-  detachOption,
-  deviceOption,
-  encryptionOption,
   examples,
   flasherOption,
   jsonOption,
   numberFrom,
   onOption,
-  priorityOption,
   type Runner,
-  serialOption,
   versionOption,
 } from "#cli/command-options.ts";
 
@@ -61,7 +58,7 @@ const actions: Readonly<Record<RolloutAction, string>> = {
 };
 
 export function addFlash(program: Command, runner: Runner): void {
-  program
+  const flash = program
     .command("flash")
     .description("Flash what any build has made over a serial port: AVR boards, or firmware that is none of ESPHome's.")
     .argument("<build>", "the newest build of a configuration, or a chain: blink, 01kf3…")
@@ -69,13 +66,12 @@ export function addFlash(program: Command, runner: Runner): void {
     .option("--chip <name>", "an ESP chip, flashed with esptool: esp8266, esp32, esp32s3, esp32c3, …")
     .option("--avrdude <part:programmer>", "an AVR, flashed with avrdude: m328p:arduino")
     .addOption(flasherOption())
-    .option("--baud <n>", "how fast", numberFrom(300, 999_999))
+    .option("--baud <n>", "how fast (default: what the program takes)", numberFrom(300, 999_999))
     .option("--image <name>", "which file of the build, where it has several")
     .addOption(onOption())
-    .addOption(betweenOption())
-    .addOption(priorityOption())
-    .addOption(detachOption())
-    .addOption(jsonOption())
+    .addOption(betweenOption());
+  addRequestOptions(flash);
+  flash
     .addHelpText(
       "after",
       examples(
@@ -89,19 +85,14 @@ export function addFlash(program: Command, runner: Runner): void {
 }
 
 export function addRollback(program: Command, runner: Runner): void {
-  program
+  const rollback = program
     .command("rollback")
-    .description("Flash the last build that the device is known to have run well.")
+    .description("Flash the build before: the newest that the device is known to have run well, other than its last.")
     .argument("<file>", "configuration file of ESPHome; it says where the device is")
-    .addOption(deviceOption())
-    .addOption(serialOption())
-    .addOption(flasherOption())
-    .addOption(encryptionOption())
-    .addOption(onOption())
-    .addOption(versionOption())
-    .addOption(priorityOption())
-    .addOption(detachOption())
-    .addOption(jsonOption())
+    .addOption(versionOption());
+  addTargetOptions(rollback);
+  addRequestOptions(rollback);
+  rollback
     .addHelpText("after", examples("flashyard rollback lamp.yaml"))
     .action((file: string, options) =>
       runner.run(async (session) => (await import("#cli/commands/rollback.ts")).runRollback(session, file, options)),

@@ -86,8 +86,7 @@ async function orderEach(farm: Farm, references: readonly string[], isForced: bo
       const live = chains.filter(isLive);
       // A device that is not asked again runs the build all the same.
       if (live.every(isFlashed)) over.push(reference);
-      if (live.every(isFlashed)) continue;
-      for (const verdict of live) verdicts.set(verdict.chain, merged(verdicts.get(verdict.chain), verdict));
+      else for (const verdict of live) verdicts.set(verdict.chain, merged(verdicts.get(verdict.chain), verdict));
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
       refused.push(refusal(reference, error.message));

@@ -1,5 +1,5 @@
 /** `flashyard device forget`: the hardware behind a configuration was replaced. */
-import { configurationNamed } from "#cli/commands/device-hold.ts";
+import { deviceNamed } from "#cli/commands/device-hold.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
 import { nameOf } from "#cli/job-sentence.ts";
@@ -10,7 +10,7 @@ export async function runDeviceForget(
   names: readonly string[],
   { json: isJson = false }: { readonly json?: boolean },
 ): Promise<ExitCode> {
-  const configurations = names.map(configurationNamed);
+  const configurations = names.map(deviceNamed);
   const { terminal } = session;
   await using farm = await Farm.open(session);
   let code: ExitCode = exitCodes.done;

@@ -1,6 +1,6 @@
-/** `flashyard device hold` and `release`: whether bulks and rollouts may flash a device. */
+/** `flashyard device hold` and `release`: whether `install --all` may flash a device. */
 import { UsageError } from "#protocol/errors.ts";
-import { Configuration } from "#protocol/ids.ts";
+import { Configuration, everyConfiguration } from "#protocol/ids.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
 import { nameOf } from "#cli/job-sentence.ts";
@@ -20,7 +20,7 @@ export async function runDeviceHold(
   if (reason !== undefined && reason.length > 200) {
     throw new UsageError("long-reason", `a reason has 200 characters at most, this one has ${reason.length}`);
   }
-  const configurations = names.map(configurationNamed);
+  const configurations = names.map(deviceNamed);
   const { terminal } = session;
   await using farm = await Farm.open(session);
   const { devices } = await farm.ask({ v: 1, kind: "devices" }, "devices");
@@ -29,7 +29,7 @@ export async function runDeviceHold(
     const { note } = await farm.ask({ v: 1, kind: "hold-device", configuration, isHeld, ...why }, "device-noted");
     if (isJson) terminal.json({ kind: "device-noted", ...note, v: undefined });
     else if (isHeld)
-      terminal.line(`${nameOf(configuration)} is on hold: \`install --all\`, other bulks and rollouts leave it out`);
+      terminal.line(`${nameOf(configuration)} is on hold: \`install --all\` leaves it out, also in waves`);
     else terminal.line(`${nameOf(configuration)} is flashed with the others again`);
     if (isHeld && !devices.some((device) => device.configuration === configuration))
       terminal.note(
@@ -39,9 +39,9 @@ export async function runDeviceHold(
   return exitCodes.done;
 }
 
-/** `lamp`, or its file `lamp.yaml`. @throws UsageError `bad-configuration` */
-export function configurationNamed(name: string): Configuration {
+/** `lamp`, or its file `lamp.yaml` without a folder. @throws UsageError `bad-configuration` */
+export function deviceNamed(name: string): Configuration {
   const parsed = Configuration.safeParse(name.replace(/\.ya?ml$/i, ""));
-  if (parsed.success) return parsed.data;
+  if (parsed.success && parsed.data !== everyConfiguration) return parsed.data;
   throw new UsageError("bad-configuration", `${JSON.stringify(name)} is no configuration: lamp or lamp.yaml is one`);
 }

@@ -8,7 +8,7 @@ import { shown } from "#cli/clean-text.ts";
 import { runBuild } from "#cli/commands/build.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { size } from "#cli/render.ts";
-import type { Session } from "#cli/session.ts";
+import { type Session, untilInterrupted } from "#cli/session.ts";
 import { SimulatedFiles } from "#cli/simulated-files.ts";
 import type { DeviceBuild } from "#simulator/device-image.ts";
 import { factoryConfiguration, startFactoryDevices } from "#simulator/factory-devices.ts";
@@ -207,10 +207,9 @@ function tellStart({ terminal }: Session, { json: isJson = false }: SimulateOpti
   terminal.line(`${name}  ${where}; ${shown(file)}`);
 }
 
-async function untilCtrlC({ terminal, interrupted }: Session, next: string): Promise<ExitCode> {
-  terminal.note(`next, in another terminal: ${next}; Ctrl-C ends the devices here`);
-  if (!interrupted.aborted)
-    await new Promise<void>((resolve) => interrupted.addEventListener("abort", () => resolve(), { once: true }));
+async function untilCtrlC(session: Session, next: string): Promise<ExitCode> {
+  session.terminal.note(`next, in another terminal: ${next}; Ctrl-C ends the devices here`);
+  await untilInterrupted(session);
   return exitCodes.done;
 }
 

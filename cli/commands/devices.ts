@@ -5,6 +5,7 @@ import type { DeviceNote } from "#protocol/records.ts";
 import { shown } from "#cli/clean-text.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { type AnswerOf, Farm } from "#cli/farm.ts";
+import { holdsIn } from "#cli/held-devices.ts";
 import { ago, table } from "#cli/render.ts";
 import type { Session } from "#cli/session.ts";
 
@@ -43,9 +44,9 @@ export async function runDevices(
 }
 
 /** By configuration. Pure. */
-export function knownDevices({ devices, notes = [] }: AnswerOf<"devices">): readonly KnownDevice[] {
-  const records = new Map(devices.map((record) => [record.configuration, record]));
-  const holds = new Map(notes.filter(({ isHeld }) => isHeld).map((note) => [note.configuration, note]));
+function knownDevices(answer: AnswerOf<"devices">): readonly KnownDevice[] {
+  const records = new Map(answer.devices.map((record) => [record.configuration, record]));
+  const holds = holdsIn(answer);
   return [...new Set([...records.keys(), ...holds.keys()])]
     .toSorted((a, b) => (a < b ? -1 : 1))
     .map((configuration) => ({

@@ -28,11 +28,7 @@ export interface FlashCommandOptions {
 
 export async function runFlash(session: Session, reference: string, options: FlashCommandOptions): Promise<ExitCode> {
   const { json: isJson = false, detach: isDetached = false, priority = "interactive" } = options;
-  const { port, on, window } = flashWishesFrom({
-    serial: options.serial,
-    ...(options.on === undefined ? {} : { on: options.on }),
-    ...(options.between === undefined ? {} : { between: options.between }),
-  });
+  const { port, on, window } = flashWishesFrom(options);
   const tool = toolFrom(options);
   await using farm = await Farm.open(session);
   const build = await farm.ask({ v: 1, kind: "newest-build", reference }, "newest-build");
@@ -70,6 +66,9 @@ function toolFrom({ chip, avrdude, flasher, baud }: FlashCommandOptions): Serial
         : { kind: "command", flasher },
   );
   if (parsed.success) return parsed.data;
+  if (parsed.error.issues.some(({ path }) => path[0] === "baud")) {
+    throw new UsageError("bad-tool", `--baud ${baud}: esptool is not that slow, 9600 is the least`);
+  }
   const known = `--chip is one of ${EspChip.options.join(", ")}; --avrdude is PART:PROGRAMMER as avrdude calls them, e.g. m328p:arduino`;
   throw new UsageError("bad-tool", `${JSON.stringify(chip ?? avrdude ?? flasher)} cannot be used: ${known}`);
 }

@@ -39,8 +39,7 @@ function nameOf({ agent, port }: AgentPort): string {
   return `${agent} ${port.id}`;
 }
 
-/** Pure. */
-export function portTable(ports: readonly AgentPort[], columns?: number): readonly string[] {
+function portTable(ports: readonly AgentPort[], columns?: number): readonly string[] {
   const rows = ports.map(({ agent, port: { id, path, manufacturer, vendorId, productId, serialNumber } }) => [
     agent,
     id,

@@ -1,18 +1,16 @@
 /** `flashyard rename`: builds under the new name, flashes at the old address, and swaps the files only when that succeeded. */
 import type { ChainRequest } from "#protocol/admin.ts";
 import { InvariantError } from "#protocol/errors.ts";
-import type { AgentId } from "#protocol/ids.ts";
 import type { OtaTarget } from "#protocol/job.ts";
 import { objectStores } from "#protocol/names.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { makeBundle } from "#toolchain/bundle.ts";
 import { type DeviceConfiguration, readConfiguration } from "#toolchain/configuration.ts";
 import { shown } from "#cli/clean-text.ts";
-import { type DeviceAddress, deviceAddressFrom } from "#cli/device-address.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
 import { type NameSwap, planSwap, swapFiles, withDraft } from "#cli/name-swap.ts";
-import { agentNamed, uploadHalf } from "#cli/flash-wishes.ts";
+import { type FlashWishes, flashWishesFrom, uploadHalf } from "#cli/flash-wishes.ts";
 import { environment, planOf, routeFrom } from "#cli/preparation.ts";
 import { type Refusal, refusal, refusalOf, showRefusals } from "#cli/refusal.ts";
 import type { Session } from "#cli/session.ts";
@@ -25,11 +23,6 @@ export interface RenameOptions {
   readonly json?: boolean;
 }
 
-interface Place {
-  readonly device: DeviceAddress | undefined;
-  readonly on: AgentId | undefined;
-}
-
 export async function runRename(
   session: Session,
   file: string,
@@ -37,13 +30,10 @@ export async function runRename(
   options: RenameOptions,
 ): Promise<ExitCode> {
   const { json: isJson = false, esphomeVersion } = options;
-  const place = {
-    device: options.device === undefined ? undefined : deviceAddressFrom(options.device),
-    on: options.on === undefined ? undefined : agentNamed(options.on),
-  };
+  const wishes = flashWishesFrom(options);
   const swap = await planSwap(file, name);
   await using farm = await Farm.open(session);
-  const made = await withDraft(swap, () => prepareRename(session, farm, swap, esphomeVersion, place));
+  const made = await withDraft(swap, () => prepareRename(session, farm, swap, esphomeVersion, wishes));
   session.interrupted.throwIfAborted();
   if (!("id" in made)) {
     showRefusals(session.terminal, [made], isJson);
@@ -80,7 +70,7 @@ async function prepareRename(
   farm: Farm,
   swap: NameSwap,
   esphomeVersion: string | undefined,
-  { device, on }: Place,
+  wishes: FlashWishes,
 ): Promise<ChainRequest | Refusal> {
   const { oldFile, draftFile, name } = swap;
   const signal = session.interrupted;
@@ -96,7 +86,7 @@ async function prepareRename(
   if (reason !== undefined) return refusal(oldFile, reason);
   // Over the air also where the file names a port: what runs now must be reached at its old name.
   const { port: _port, ...overTheAir } = settings;
-  const half = uploadHalf(before.configuration, overTheAir, { device, on });
+  const half = uploadHalf(before.configuration, overTheAir, wishes);
   if (typeof half === "string") return refusal(oldFile, half);
   const { target } = half;
   if (target.kind !== "ota") throw new InvariantError("not-over-the-air", `${oldFile} is renamed over a port`);

@@ -1,4 +1,5 @@
 /** `flashyard rollout`: how rollouts stand, and what a person may say to them. */
+import type { AdminRequest } from "#protocol/admin.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { ChainId } from "#protocol/ids.ts";
 import type { RolloutAction, RolloutState, RolloutView, WaveView } from "#protocol/rollout.ts";
@@ -33,29 +34,30 @@ export async function runRolloutLs(session: Session, { json = false }: RolloutVi
 }
 
 /** One of them, also an old one. Exit code 1 when it has stopped or more failed than may. */
-export async function runRolloutStatus(
-  session: Session,
-  name: string,
-  { json = false }: RolloutViewOptions,
-): Promise<ExitCode> {
-  const id = rolloutNamed(name);
-  await using farm = await Farm.open(session);
-  const { rollouts } = await farm.ask({ v: 1, kind: "rollouts", id }, "rollouts");
-  for (const rollout of rollouts) show(session, rollout, json);
-  return codeOf(rollouts);
+export async function runRolloutStatus(session: Session, name: string, options: RolloutViewOptions): Promise<ExitCode> {
+  return codeOf(await shownAnswer(session, { v: 1, kind: "rollouts", id: rolloutNamed(name) }, options));
 }
 
 export async function runRolloutChange(
   session: Session,
   name: string,
   action: RolloutAction,
-  { json = false }: RolloutViewOptions,
+  options: RolloutViewOptions,
 ): Promise<ExitCode> {
-  const id = rolloutNamed(name);
-  await using farm = await Farm.open(session);
-  const { rollouts } = await farm.ask({ v: 1, kind: "change-rollout", id, action }, "rollouts");
-  for (const rollout of rollouts) show(session, rollout, json);
+  await shownAnswer(session, { v: 1, kind: "change-rollout", id: rolloutNamed(name), action }, options);
   return exitCodes.done;
+}
+
+/** Asks, and shows the rollouts that are answered. */
+async function shownAnswer(
+  session: Session,
+  request: AdminRequest,
+  { json: isJson = false }: RolloutViewOptions,
+): Promise<readonly RolloutView[]> {
+  await using farm = await Farm.open(session);
+  const { rollouts } = await farm.ask(request, "rollouts");
+  for (const rollout of rollouts) show(session, rollout, isJson);
+  return rollouts;
 }
 
 function show({ terminal }: Session, rollout: RolloutView, isJson: boolean): void {
@@ -72,8 +74,7 @@ const sentenceOf: Readonly<Record<RolloutState, (rollout: RolloutView) => string
   ended: () => "is over",
 };
 
-/** Pure. */
-export function rolloutLines(rollout: RolloutView): readonly string[] {
+function rolloutLines(rollout: RolloutView): readonly string[] {
   const { id, state, waves, failed } = rollout;
   const rows = waves.map((wave) => [wave.wave, ...stages.map((stage) => wave[stage] || "")].map(String));
   return [

@@ -2,9 +2,10 @@
 import { join } from "node:path";
 import { automaticSlots, defaultHome, thisMachine } from "#actor/agent-settings.ts";
 import { UsageError } from "#protocol/errors.ts";
+import { agentVariables } from "#cli/agent-variables.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { localAgents, startLocalFarm } from "#cli/local-farm.ts";
-import type { Session } from "#cli/session.ts";
+import { type Session, untilInterrupted } from "#cli/session.ts";
 
 export interface UpOptions {
   readonly port?: number;
@@ -56,31 +57,14 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
   if (options.port !== undefined && options.port !== defaultPort) {
     terminal.line(`  elsewhere on this machine: export FLASHYARD_NATS_URL=${farm.url}`);
   }
-  await new Promise<void>((resolve) => {
-    if (interrupted.aborted) resolve();
-    interrupted.addEventListener("abort", () => resolve(), { once: true });
-  });
+  await untilInterrupted(session);
   terminal.note("ending the farm; a flash that has begun goes on to its end (Ctrl-C again: at once)");
   return exitCodes.done;
 }
 
-/** Settings of agents that count for all of them. */
-const agentSettings: ReadonlySet<string> = new Set([
-  "FLASHYARD_PYTHON",
-  "FLASHYARD_LABELS",
-  "FLASHYARD_ESPHOME_VERSIONS",
-  "FLASHYARD_PLATFORMS",
-  "FLASHYARD_TREES_GB",
-  "FLASHYARD_ENVIRONMENTS",
-  "FLASHYARD_MDNS",
-  "FLASHYARD_PORTS",
-  "FLASHYARD_FLASHERS",
-  "FLASHYARD_ESPTOOL",
-  "FLASHYARD_AVRDUDE",
-]);
-
 /** What the agents and their programs need of this process's environment. */
 function handedOn(environment: NodeJS.ProcessEnv): Record<string, string> {
-  const isWanted = ([name]: [string, string | undefined]) => agentSettings.has(name) || name.startsWith("ESPHOME_");
+  const isWanted = ([name]: [string, string | undefined]) =>
+    agentVariables.includes(name) || name.startsWith("ESPHOME_");
   return Object.fromEntries(Object.entries(environment).filter(isWanted)) as Record<string, string>;
 }

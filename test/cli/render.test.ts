@@ -193,6 +193,11 @@ test("of each configuration the newest build or flash is tried again, if it fail
   expect(reasonAgainst(chains[2]!, "compile")).toContain("has succeeded: use install");
   expect(reasonAgainst(chains[2]!, undefined)).toBeUndefined();
   expect(reasonAgainst(chains[6]!, undefined)).toContain("is still under way");
+  const common = { lane: "upload", name: "confirm", spec: { afterMs: 60_000 } } as const;
+  for (const state of ["held", "queued", "running"] as const) {
+    const asked = { ...chains[1]!, confirm: { ...common, avoid: [], earlier: [], state, attempt: 0 } };
+    expect(reasonAgainst(asked, undefined)).toContain("has succeeded: use install");
+  }
 });
 
 test("a device is looked for where it was, unless its address follows its name", () => {
