@@ -182,9 +182,10 @@ export type SerialTarget = z.infer<typeof SerialTarget>;
 export const UploadTarget = z.discriminatedUnion("kind", [OtaTarget, SerialTarget]);
 export type UploadTarget = z.infer<typeof UploadTarget>;
 
-/** Where people find the device of a target: `192.168.1.20:3232`, or the port's name. */
+/** Where people find the device of a target: `192.168.1.20:3232`, `[fd00::1]:3232`, or the port's name. */
 export function addressOfTarget(target: UploadTarget): string {
-  return target.kind === "ota" ? `${target.host}:${target.port}` : target.port;
+  if (target.kind === "serial") return target.port;
+  return target.host.includes(":") ? `[${target.host}]:${target.port}` : `${target.host}:${target.port}`;
 }
 
 /** Where a device can be asked which build it runs; undefined for one that is on no network. */

@@ -97,7 +97,7 @@ const hostileReason = Buffer.from(`\u0001no\u001b[2J\r\n way${"!".repeat(200)}`,
 
 async function openNoise({ socket, reader, mode, key, report }: ApiConversation): Promise<ApiWire | undefined> {
   const length = (await reader.exactly(2))?.readUInt16BE();
-  const said = length === undefined || length === 0 ? Buffer.alloc(0) : await reader.exactly(length);
+  const said = length === undefined ? undefined : await reader.exactly(length);
   if (length === undefined || said === undefined) return undefined;
   // Firmware from before 2025.4 does not say its address here.
   const address = report.mac === "" ? "" : `${report.mac.replaceAll(":", "").toLowerCase()}\0`;

@@ -15,27 +15,22 @@ import { buildIn, type DeviceBuild } from "#simulator/device-image.ts";
 import { DeviceSocket } from "#simulator/device-socket.ts";
 import { hostBuildIn } from "#simulator/host-image.ts";
 import { type ApiMode, SimulatedApi } from "#simulator/native-api.ts";
-import { type DeviceSession, OtaConversation, type Part, type UpdatedDevice } from "#simulator/ota-conversation.ts";
+import {
+  type DeviceSession,
+  OtaConversation,
+  type Part,
+  type UpdatedDevice,
+  type UpdateOptions,
+} from "#simulator/ota-conversation.ts";
 import type { Fault, HangUp } from "#simulator/ota-fault.ts";
 
-export interface DeviceOptions {
+export interface DeviceOptions extends UpdateOptions {
   /** What it runs at first. */
   readonly build: DeviceBuild;
   readonly mac?: string;
   /** Ports on 127.0.0.1; any free ones where they are absent. */
   readonly otaPort?: number;
   readonly apiPort?: number;
-  /** Of the update protocol: 2 acknowledges each block. */
-  readonly version?: number;
-  /** Old firmware asks with MD5. With a cipher a device asks only where `inCipher` says so. */
-  readonly password?: { readonly method: "md5" | "sha256"; readonly text: string; readonly inCipher?: boolean };
-  readonly compression?: "none" | "gzip" | "deflate";
-  /** Whether it knows the extended protocol; old firmware does not, and never takes deflate or a cipher. */
-  readonly extended?: boolean;
-  /** Its key in base64, for updates and for the API; `isRequired`: it takes no update in plaintext. */
-  readonly encryption?: { readonly key: string; readonly isRequired?: boolean };
-  /** It lets its bootloader and partition table be replaced. */
-  readonly opensPartitions?: boolean;
   /** Each byte in a segment of its own. */
   readonly drips?: boolean;
   readonly fault?: Fault;

@@ -20,12 +20,13 @@ export interface MdnsDeviceOptions {
   readonly texts?: readonly string[];
   /** It names its service and nothing else until it is asked for the rest. */
   readonly isTerse?: boolean;
-  /** The network of this machine that it is in, and the port; left out: loopback, and the port of multicast DNS. */
-  readonly interfaceAddress?: string;
+  /** Left out: the port of multicast DNS. */
   readonly mdnsPort?: number;
 }
 
 const group = "224.0.0.251";
+/** The network that it is in. */
+const loopback = "127.0.0.1";
 const service = "_esphomelib._tcp.local";
 /** The times for which ESP-IDF lets its answers be remembered. */
 const sharedTtlSeconds = 4_500;
@@ -49,14 +50,14 @@ export class MdnsDevice implements AsyncDisposable {
 
   /** Resolves when it has joined the network and announced itself. */
   static async start(options: MdnsDeviceOptions): Promise<MdnsDevice> {
-    const { interfaceAddress = "127.0.0.1", mdnsPort = 5_353 } = options;
+    const { mdnsPort = 5_353 } = options;
     const socket = createSocket({ type: "udp4", reuseAddr: true });
     const bound = Promise.withResolvers<void>();
     socket.once("error", bound.reject);
     socket.bind(mdnsPort, "0.0.0.0", bound.resolve);
     await bound.promise;
-    socket.addMembership(group, interfaceAddress);
-    socket.setMulticastInterface(interfaceAddress);
+    socket.addMembership(group, loopback);
+    socket.setMulticastInterface(loopback);
     socket.setMulticastTTL(255);
     const device = new MdnsDevice(options, socket, mdnsPort);
     await device.announce();
@@ -97,7 +98,7 @@ export class MdnsDevice implements AsyncDisposable {
     readonly address: DeviceRecord;
   } {
     const { name, port, mac, version = "2026.10.0", configHash = "0badcafe", network = "wifi" } = this.#options;
-    const { address = "127.0.0.1", texts = [] } = this.#options;
+    const { address = loopback, texts = [] } = this.#options;
     const instance = `${name}.${service}`;
     const host = `${name}.local`;
     const said = [

@@ -19,7 +19,7 @@ export async function readFrame(
   if (head === undefined || head[0] !== 0x01) return undefined;
   const length = head.readUInt16BE(1);
   if (length < bytesMin || length > bytesMax) return undefined;
-  return length === 0 ? Buffer.alloc(0) : socket.exactly(length);
+  return socket.exactly(length);
 }
 
 export async function writeFlawedFrame(socket: DeviceSocket, payload: Uint8Array, flaw: FrameFlaw): Promise<void> {

@@ -10,16 +10,24 @@ import { NoiseWire, type OtaWire, PlainWire } from "#simulator/ota-wire.ts";
 export type Part = "application" | "partition-table" | "bootloader";
 const parts: Readonly<Record<number, Part>> = { 0: "application", 1: "partition-table", 2: "bootloader" };
 
+/** What a device can do, and wants, when it is updated. */
+export interface UpdateOptions {
+  /** Of the update protocol: 2 acknowledges each block. */
+  readonly version?: number;
+  /** Old firmware asks with MD5. With a cipher a device asks only where `inCipher` says so. */
+  readonly password?: { readonly method: "md5" | "sha256"; readonly text: string; readonly inCipher?: boolean };
+  readonly compression?: "none" | "gzip" | "deflate";
+  /** Whether it knows the extended protocol; old firmware does not, and never takes deflate or a cipher. */
+  readonly extended?: boolean;
+  /** Its key in base64, for updates and for the API; `isRequired`: it takes no update in plaintext. */
+  readonly encryption?: { readonly key: string; readonly isRequired?: boolean };
+  /** It lets its bootloader and partition table be replaced. */
+  readonly opensPartitions?: boolean;
+}
+
 /** What a conversation needs of its device. */
 export interface UpdatedDevice {
-  readonly options: {
-    readonly version?: number;
-    readonly password?: { readonly method: "md5" | "sha256"; readonly text: string; readonly inCipher?: boolean };
-    readonly compression?: "none" | "gzip" | "deflate";
-    readonly extended?: boolean;
-    readonly encryption?: { readonly key: string; readonly isRequired?: boolean };
-    readonly opensPartitions?: boolean;
-  };
+  readonly options: UpdateOptions;
   readonly fault: Fault | undefined;
   /** Whether it could take as many bytes for this part. @returns 0, or its error */
   refusalOf(part: Part, imageBytes: number): number;

@@ -17,7 +17,8 @@ export type Step =
  * What becomes of one frame of a cipher: a changed bit, half of it and then the end or nothing more, ten bytes a second, an endless
  * length, a length of zero, a frame with a MAC and nothing else, or the answer in plaintext.
  */
-export type FrameFlaw = "forged" | "truncated" | "stalled" | "crawling" | "oversize" | "empty" | "hollow" | "unsealed";
+const frameFlaws = ["forged", "truncated", "stalled", "crawling", "oversize", "empty", "hollow", "unsealed"] as const;
+export type FrameFlaw = (typeof frameFlaws)[number];
 
 export interface Fault {
   readonly at: Step;
@@ -31,19 +32,8 @@ export interface Fault {
   readonly commits?: boolean;
 }
 
-const flaws: ReadonlySet<unknown> = new Set<FrameFlaw>([
-  "forged",
-  "truncated",
-  "stalled",
-  "crawling",
-  "oversize",
-  "empty",
-  "hollow",
-  "unsealed",
-]);
-
 export function isFlaw(act: Fault["act"]): act is FrameFlaw {
-  return flaws.has(act);
+  return (frameFlaws as readonly unknown[]).includes(act);
 }
 
 /** Where a device hangs up whatever it is doing: after as many bytes on the wire of its own or of the client. */

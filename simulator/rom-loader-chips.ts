@@ -3,7 +3,6 @@
 export type SimulatedChip = "esp8266" | "esp32" | "esp32c3" | "esp32s3";
 
 export interface ChipFacts {
-  readonly name: SimulatedChip;
   /** In the answer to GET_SECURITY_INFO; absent: the chip does not know that request. */
   readonly chipId?: number;
   /** What register 0x40001000 holds. */
@@ -26,8 +25,8 @@ export interface ChipFacts {
 const word = (...bytes: readonly (number | undefined)[]) =>
   bytes.reduce<number>((value, byte) => ((value << 8) | (byte ?? 0)) >>> 0, 0);
 
-/** Of the ESP32-C3 and later: the lower four bytes, then the upper two. */
-const newerMac = (register: number) => (mac: readonly number[]) =>
+/** Of the ESP32 and later: the lower four bytes, then the upper two. */
+const macFrom = (register: number) => (mac: readonly number[]) =>
   new Map([
     [register, word(mac[2], mac[3], mac[4], mac[5])],
     [register + 4, word(0, 0, mac[0], mac[1])],
@@ -37,7 +36,6 @@ const newerSpi = { base: 0x6000_2000, usr2: 0x20, w0: 0x58, isAddressShifted: fa
 
 export const chipFacts: Readonly<Record<SimulatedChip, ChipFacts>> = {
   esp8266: {
-    name: "esp8266",
     magic: 0xfff0_c101,
     statusBytes: 2,
     spi: { base: 0x6000_0200, usr2: 0x24, w0: 0x40, isAddressShifted: true },
@@ -50,31 +48,24 @@ export const chipFacts: Readonly<Record<SimulatedChip, ChipFacts>> = {
       ]),
   },
   esp32: {
-    name: "esp32",
     magic: 0x00f0_1d83,
     statusBytes: 4,
     spi: { base: 0x3ff4_2000, usr2: 0x24, w0: 0x80, isAddressShifted: true },
     uartDivider: { register: 0x3ff4_0014, hertz: 40_000_000 },
-    macRegisters: (mac) =>
-      new Map([
-        [0x3ff5_a004, word(mac[2], mac[3], mac[4], mac[5])],
-        [0x3ff5_a008, word(0, 0, mac[0], mac[1])],
-      ]),
+    macRegisters: macFrom(0x3ff5_a004),
   },
   esp32c3: {
-    name: "esp32c3",
     chipId: 5,
     magic: 0x1b31_506f,
     statusBytes: 4,
     spi: newerSpi,
-    macRegisters: newerMac(0x6000_8844),
+    macRegisters: macFrom(0x6000_8844),
   },
   esp32s3: {
-    name: "esp32s3",
     chipId: 9,
     magic: 0x0000_0009,
     statusBytes: 4,
     spi: newerSpi,
-    macRegisters: newerMac(0x6000_7044),
+    macRegisters: macFrom(0x6000_7044),
   },
 };

@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { createInflate, type Inflate } from "node:zlib";
 
-export const flashBytes = 4 * 1024 * 1024;
+const flashBytes = 4 * 1024 * 1024;
 const sectorBytes = 4096;
 
 interface Write {

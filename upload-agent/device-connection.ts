@@ -11,6 +11,7 @@ import { lookup } from "node:dns/promises";
 import { isIP, Socket } from "node:net";
 import { systemClock } from "#actor/clock.ts";
 import { InvariantError, messageOf } from "#protocol/errors.ts";
+import { isLocal } from "#upload-agent/local-name.ts";
 
 /** How a connection ended, or why waiting on it did. */
 export type Ending =
@@ -99,7 +100,7 @@ export async function resolveHost(host: string, options: Waiting): Promise<reado
 
 async function firstFound(host: string, options: Waiting): Promise<readonly string[] | NotConnected> {
   const found = lookUp(host);
-  if (localNames === undefined || !/\.local\.?$/i.test(host)) return found;
+  if (localNames === undefined || !isLocal(host)) return found;
   const over = new AbortController();
   const signal = AbortSignal.any([options.signal, over.signal]);
   try {
@@ -116,7 +117,8 @@ async function firstFound(host: string, options: Waiting): Promise<readonly stri
   }
 }
 
-async function lookUp(host: string): Promise<readonly string[] | NotConnected> {
+/** Asks the system's resolver, for as long as that takes. */
+export async function lookUp(host: string): Promise<readonly string[] | NotConnected> {
   try {
     const entries = await lookup(host, { all: true });
     return [...new Set(entries.map((entry) => entry.address))];

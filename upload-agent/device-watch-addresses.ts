@@ -2,9 +2,9 @@
  * Where devices that are awaited may be found. They are asked for all the time and most of them sleep, so nothing that takes long is
  * done twice within seconds.
  */
-import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import type { Clock } from "#actor/clock.ts";
+import { lookUp } from "#upload-agent/device-connection.ts";
 import { isLocal } from "#upload-agent/local-name.ts";
 import type { Mdns } from "#upload-agent/mdns.ts";
 
@@ -12,7 +12,7 @@ import type { Mdns } from "#upload-agent/mdns.ts";
 const hostsMax = 10_000;
 const keepMs = 60_000;
 const missingKeepMs = 10_000;
-export const resolveMsMax = 1_000;
+const resolveMsMax = 1_000;
 /** Each holds one of Node's four threads for many seconds where nobody answers, and disk and artifacts need them too. */
 const lookupsMax = 2;
 
@@ -67,10 +67,8 @@ export class AwaitedAddresses {
   async #lookUp(host: string): Promise<readonly string[]> {
     this.#lookups += 1;
     try {
-      const entries = await lookup(host, { all: true });
-      return [...new Set(entries.map(({ address }) => address))];
-    } catch {
-      return [];
+      const found = await lookUp(host);
+      return "kind" in found ? [] : found;
     } finally {
       this.#lookups -= 1;
     }

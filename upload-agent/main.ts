@@ -4,7 +4,6 @@ import { type Clock, systemClock } from "#actor/clock.ts";
 import type { JobHandler } from "#actor/lane-worker.ts";
 import { createLog, type Log } from "#actor/log.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
-import type { UploadCapabilities } from "#protocol/agent.ts";
 import { messageOf } from "#protocol/errors.ts";
 import { objectStores } from "#protocol/names.ts";
 import { JobLogWriter, publishProgress } from "#bus/job-log.ts";
@@ -34,8 +33,7 @@ async function prepare(
   const { cacheFolder, home } = settings;
   const named = readNamedPorts(uploadSettings.ports);
   const bench = await benchOfAgent({ ...uploadSettings, named, cacheFolder, home }, clock, ledger);
-  let tell: (upload: UploadCapabilities) => void = () => {};
-  const ports = new PortWatch(bench, (upload) => tell(upload));
+  const ports = new PortWatch(bench);
   const services: UploadServices = {
     artifacts: images,
     clock,
@@ -65,7 +63,7 @@ async function prepare(
   return {
     handler,
     upload: capabilitiesOf(bench, await bench.ports.list()),
-    onOpen: (worker) => (tell = (upload) => worker.setCapabilities({ upload })),
+    onOpen: (worker) => ports.tellTo((upload) => worker.setCapabilities({ upload })),
     services: [...(mdns === undefined ? [] : [mdns]), watch, ports, serialLogs],
   };
 }

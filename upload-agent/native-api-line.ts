@@ -49,9 +49,7 @@ export class PlainApiLine implements ApiLine {
   }
 
   async send(messages: readonly ApiMessage[]): Promise<ApiTrouble | undefined> {
-    const unsent = await this.#connection.write(messages.map(encoded), this.#leftMs());
-    // A device that refuses says so before it hangs up.
-    return unsent === undefined || this.#connection.nextByte !== undefined ? undefined : unreachable(unsent);
+    return sendTo(this.#connection, messages.map(encoded), this.#leftMs());
   }
 
   async receive(): Promise<ApiMessage | ApiTrouble> {
@@ -87,6 +85,16 @@ export class PlainApiLine implements ApiLine {
 
 function encoded({ type, body }: ApiMessage): Uint8Array {
   return Buffer.concat([Uint8Array.of(plaintext), encodeVarint(body.length), encodeVarint(type), body]);
+}
+
+/** A device that refuses says so before it hangs up: then its word is to be read, although not all was sent. */
+export async function sendTo(
+  connection: DeviceConnection,
+  fields: readonly Uint8Array[],
+  withinMs: number,
+): Promise<ApiTrouble | undefined> {
+  const unsent = await connection.write(fields, withinMs);
+  return unsent === undefined || connection.nextByte !== undefined ? undefined : unreachable(unsent);
 }
 
 export function unreachable(ending: Ending): ApiTrouble {

@@ -10,6 +10,7 @@ import {
   type ApiMessage,
   type ApiTrouble,
   messageBytesMax,
+  sendTo,
   unreachable,
 } from "#upload-agent/native-api-line.ts";
 import { type NoiseCiphers, NoiseHandshake } from "#upload-agent/noise.ts";
@@ -34,8 +35,8 @@ export async function openNoiseApi(
 ): Promise<ApiLine | ApiTrouble> {
   const handshake = new NoiseHandshake({ role: "initiator", key, prologue });
   const opening = framed(Buffer.concat([Uint8Array.of(statusOk), handshake.write()]));
-  const unsent = await connection.write([greeting, opening], leftMs());
-  if (unsent !== undefined && connection.nextByte === undefined) return unreachable(unsent);
+  const unsent = await sendTo(connection, [greeting, opening], leftMs());
+  if (unsent !== undefined) return unsent;
   const hello = await read(connection, handshakeFrameBytesMax, leftMs);
   if (!(hello instanceof Uint8Array)) return hello;
   const claim = claimIn(hello);
@@ -86,11 +87,8 @@ class NoiseApiLine implements ApiLine {
   }
 
   async send(messages: readonly ApiMessage[]): Promise<ApiTrouble | undefined> {
-    const unsent = await this.#connection.write(
-      messages.map((message) => this.#sealed(message)),
-      this.#leftMs(),
-    );
-    return unsent === undefined || this.#connection.nextByte !== undefined ? undefined : unreachable(unsent);
+    const frames = messages.map((message) => this.#sealed(message));
+    return sendTo(this.#connection, frames, this.#leftMs());
   }
 
   async receive(): Promise<ApiMessage | ApiTrouble> {

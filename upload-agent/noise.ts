@@ -19,7 +19,7 @@ import { InvariantError } from "#protocol/errors.ts";
 const protocolName = "Noise_NNpsk0_25519_ChaChaPoly_SHA256";
 const hashBytes = 32;
 
-export const noiseKeyBytes = 32;
+const noiseKeyBytes = 32;
 /** Appended to every sealed text. */
 export const macBytes = 16;
 /** A message of the handshake without payload: a public key and a MAC. */

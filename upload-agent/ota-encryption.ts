@@ -1,12 +1,12 @@
 /** Whether a flash is encrypted, and its handshake. Until that is over, nothing of the image and no password is sent. */
 import type { Failure } from "#protocol/failure.ts";
-import { encryptionOf, type OtaTarget } from "#protocol/job.ts";
+import { addressOfTarget, encryptionOf, type OtaTarget } from "#protocol/job.ts";
 import type { DeviceConnection } from "#upload-agent/device-connection.ts";
 import { decodeNoiseKey, handshakeBytes, NoiseHandshake } from "#upload-agent/noise.ts";
 import { framed, handshakeMessage, statusOk } from "#upload-agent/noise-frames.ts";
 import { NoiseLine, readFrame } from "#upload-agent/noise-line.ts";
 import type { OtaDialog } from "#upload-agent/ota-dialog.ts";
-import { addressOf, strange } from "#upload-agent/ota-failure.ts";
+import { strange } from "#upload-agent/ota-failure.ts";
 
 /** What is decided before the device is connected to. */
 export interface EncryptionPlan {
@@ -26,7 +26,7 @@ export function planEncryption(target: OtaTarget): EncryptionPlan | Failure {
   if (key !== undefined) return { isRequired, key };
   const lack =
     text === undefined ? "the configuration has no key" : "the configuration's key is not 32 bytes in base64";
-  return isRequired ? notPossible(addressOf(target), lack) : { isRequired, lack };
+  return isRequired ? notPossible(addressOfTarget(target), lack) : { isRequired, lack };
 }
 
 export function notPossible(address: string, detail: string): Failure {

@@ -1,6 +1,5 @@
 /** What a failed flash means, from where it stood when it failed. No I/O; the only place that decides an effect. */
 import type { Effect, Failure } from "#protocol/failure.ts";
-import type { OtaTarget } from "#protocol/job.ts";
 import type { Ending } from "#upload-agent/device-connection.ts";
 import type { FlashPhase } from "#upload-agent/flasher.ts";
 import { deviceErrorOf, hexByte, refusal } from "#upload-agent/ota-protocol.ts";
@@ -15,11 +14,6 @@ export interface Standing {
   sentBytes: number;
   totalBytes: number;
   cutBy: "abort" | "deadline" | undefined;
-}
-
-/** Host and port as people write them. */
-export function addressOf(target: Pick<OtaTarget, "host" | "port">): string {
-  return target.host.includes(":") ? `[${target.host}]:${target.port}` : `${target.host}:${target.port}`;
 }
 
 /**
@@ -59,7 +53,9 @@ export function refused(standing: Standing, byte: number): Failure {
  * @param lastWord the first byte of the device that nobody has read; where it is an error, it says more than the break.
  */
 export function ended(standing: Standing, ending: Ending, lastWord: number | undefined): Failure {
-  if (lastWord !== undefined && deviceErrorOf(lastWord) !== undefined) return refused(standing, lastWord);
+  // Behind garbled bytes nothing can be read: what looks like an error there is a part of something else.
+  const isWord = ending.kind !== "garbled" && lastWord !== undefined && deviceErrorOf(lastWord) !== undefined;
+  if (isWord) return refused(standing, lastWord);
   switch (ending.kind) {
     case "closed":
       return interrupted(standing, "the device closed the connection");

@@ -13,12 +13,12 @@
  */
 import { imageBytesMax } from "#protocol/artifact.ts";
 import type { Failure } from "#protocol/failure.ts";
-import type { OtaTarget } from "#protocol/job.ts";
+import { addressOfTarget, type OtaTarget } from "#protocol/job.ts";
 import { stageLimits } from "#protocol/limits.ts";
 import { DeviceConnection, resolveHost } from "#upload-agent/device-connection.ts";
 import type { FlashEvent, FlashPhase, FlashResult } from "#upload-agent/flasher.ts";
 import { OtaDialog } from "#upload-agent/ota-dialog.ts";
-import { addressOf, ended, interrupted, type Standing } from "#upload-agent/ota-failure.ts";
+import { ended, interrupted, type Standing } from "#upload-agent/ota-failure.ts";
 import { type EncryptionPlan, encrypt, notPossible, planEncryption } from "#upload-agent/ota-encryption.ts";
 import { authenticate, negotiate, type Terms } from "#upload-agent/ota-handshake.ts";
 import { packImage, type Payload } from "#upload-agent/ota-payload.ts";
@@ -103,7 +103,7 @@ class OtaSession {
     this.#options = options;
     this.#limits = { ...otaLimits, ...options.limits };
     this.#standing = {
-      address: addressOf(target),
+      address: addressOfTarget(target),
       deadlineMs: options.deadlineMs,
       silenceMs: this.#limits.silenceMs,
       phase: "connecting",

@@ -205,7 +205,7 @@ class Upload {
       this.#line(
         `the device took the image (${result.wireBytes} bytes on the wire, compression ${result.compression})`,
       );
-      if (esphome === undefined || part !== undefined || this.#network === undefined) return this.#committed();
+      if (esphome === undefined || part !== undefined) return this.#committed();
       const seen = await this.#verify(esphome);
       // A tool has read back what it wrote to a port; that the device is on no network yet is no failure of the flash.
       const isSilent = seen.answer === "unreachable" && target.kind === "serial";

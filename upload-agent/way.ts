@@ -2,7 +2,13 @@
 import type { Clock } from "#actor/clock.ts";
 import type { ArtifactManifest, Image } from "#protocol/artifact.ts";
 import type { Failure } from "#protocol/failure.ts";
-import type { OtaTarget, SerialTarget, UpdatePart, UploadTarget } from "#protocol/job.ts";
+import {
+  addressOfTarget,
+  type OtaTarget,
+  type SerialTarget,
+  type UpdatePart,
+  type UploadTarget,
+} from "#protocol/job.ts";
 import type { StageLimits } from "#protocol/limits.ts";
 import { reachDevice } from "#upload-agent/device-connection.ts";
 import type { FlashEvent, FlashResult } from "#upload-agent/flasher.ts";
@@ -49,7 +55,6 @@ export function wayTo(target: UploadTarget, options: WayOptions): Way {
 }
 
 function overTheAir(target: OtaTarget, { limits, part }: WayOptions): Way {
-  const address = `${target.host}:${target.port}`;
   const { flashing, connecting, negotiating } = limits;
   return {
     imagesOf: ({ images }) => {
@@ -63,7 +68,7 @@ function overTheAir(target: OtaTarget, { limits, part }: WayOptions): Way {
     reach: async ({ signal }) => {
       const reach = await reachDevice(target, { withinMs: connecting.totalMs, signal });
       if (reach === undefined || signal.aborted) return undefined;
-      return { kind: "device-unreachable", address, detail: reach.detail };
+      return { kind: "device-unreachable", address: addressOfTarget(target), detail: reach.detail };
     },
     flash: ([first], { signal, deadlineMs, mayStart, onEvent }) =>
       flashOverTheAir(target, first?.bytes ?? new Uint8Array(), {
@@ -104,8 +109,7 @@ function overAPort(target: SerialTarget, { limits, serial }: WayOptions): Way {
     flash: async (images, { signal, deadlineMs, mayStart, onEvent }) => {
       if (serial === undefined) return { ok: false, failure: noPorts };
       const files = images.map(({ image: { role, name, offset }, bytes }) => ({ role, name, offset, bytes }));
-      const { silenceMs } = limits.flashing;
-      const limit = { totalMs: deadlineMs, ...(silenceMs === undefined ? {} : { silenceMs }) };
+      const limit = { ...limits.flashing, totalMs: deadlineMs };
       const { flashOverSerial } = await programs();
       return flashOverSerial(target, serial, files, { signal, mayStart, onEvent, limit });
     },

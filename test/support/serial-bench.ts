@@ -13,7 +13,7 @@ import {
   type SerialImage,
 } from "#upload-agent/serial/flash-serial.ts";
 import type { CommandFlashers } from "#upload-agent/serial/flasher-file.ts";
-import { PortOwners } from "#upload-agent/serial/port-owner.ts";
+import { type Owned, PortOwners } from "#upload-agent/serial/port-owner.ts";
 import { SerialPorts } from "#upload-agent/serial/ports.ts";
 
 /** Shared by all runs: the environment takes a quarter of a minute. */
@@ -53,6 +53,11 @@ export function serialBench({ folder, ports, esptool, avrdude, flashers }: Bench
     clock: systemClock,
     workFolder: folder,
   };
+}
+
+/** Gives a port back, for whoever has got it. */
+export async function letGo(owned: Owned | undefined): Promise<void> {
+  if (owned?.kind === "owned") await owned.lock[Symbol.asyncDispose]();
 }
 
 export function serialTarget(port: string, tool: SerialTool, rest: { readonly mac?: string } = {}): SerialTarget {

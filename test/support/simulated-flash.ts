@@ -8,6 +8,7 @@ import { flashOverTheAir, type OtaOptions } from "#upload-agent/ota.ts";
 export const password = "correct horse";
 /** 32 bytes in base64, as ESPHome wants a key. */
 export const otaKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+export const otherKey = Buffer.alloc(32, 7).toString("base64");
 
 export const buildAt = (minute: number, name = "lamp"): DeviceBuild => ({
   name,

@@ -229,6 +229,12 @@ describe("a bad packet", () => {
 });
 
 describe("the service", () => {
+  /** A log whose warnings are kept. */
+  const warnings = () => {
+    const said: unknown[] = [];
+    const log: Log = Object.assign(Object.create(silentLog), { warn: (facts: unknown) => said.push(facts) });
+    return { said, log };
+  };
   const options = () => ({ clock: systemClock, log: silentLog, networks: () => [loopback], port: bench.port });
 
   test("stops before it has started, while it starts and twice", async () => {
@@ -244,8 +250,7 @@ describe("the service", () => {
   });
 
   test("goes on where multicast is not possible, and says so once", async () => {
-    const said: unknown[] = [];
-    const log: Log = Object.assign(Object.create(silentLog), { warn: (facts: unknown) => said.push(facts) });
+    const { said, log } = warnings();
     for (const networks of [() => [], () => ["203.0.113.1"]]) {
       await using mdns = new Mdns({ ...options(), log, networks });
       await mdns.start();
@@ -259,8 +264,7 @@ describe("the service", () => {
 
   test("finds a network that comes later, and complains once until then", async () => {
     const clock = new SteppedClock();
-    const said: unknown[] = [];
-    const log: Log = Object.assign(Object.create(silentLog), { warn: (facts: unknown) => said.push(facts) });
+    const { said, log } = warnings();
     const networks: string[] = [];
     const tries = new Arrivals("try");
     const pass = () => {

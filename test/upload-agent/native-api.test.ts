@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import type { DeviceReport, OtaTarget } from "#protocol/job.ts";
 import { type ApiMode, SimulatedApi } from "#simulator/native-api.ts";
 import { startFullHouse } from "#test/fixtures/full-house.ts";
-import { otaKey } from "#test/support/simulated-flash.ts";
+import { otaKey, otherKey } from "#test/support/simulated-flash.ts";
 import { askDevice } from "#upload-agent/native-api.ts";
 import { delimitedFields, encodeNumber, encodeText, encodeVarint } from "#upload-agent/protobuf.ts";
 
@@ -27,12 +27,32 @@ const targetAt = (port: number, over: Partial<OtaTarget> = {}): OtaTarget => ({
   ...over,
 });
 
+const keyedAt = (port: number, encryptionKey = otaKey) => targetAt(0, { api: { port, encryptionKey } });
+
 const ask = (target: OtaTarget, timeoutMs = 5_000, signal = new AbortController().signal) =>
   askDevice(target, { signal, timeoutMs });
 
 async function askMode(mode: ApiMode, said: DeviceReport | undefined = report, timeoutMs = 5_000) {
   await using api = new SimulatedApi(() => said, mode);
   return await ask(targetAt(await api.listen()), timeoutMs);
+}
+
+/** Asks servers that say any bytes at all, and expects one of these answers. */
+async function survivesAnyBytes(targetOf: (port: number) => OtaTarget, kinds: readonly string[]): Promise<void> {
+  await assert(
+    asyncProperty(uint8Array({ maxLength: 200 }), async (bytes) => {
+      const server = createServer((socket) => {
+        socket.on("error", () => {});
+        socket.end(bytes);
+      });
+      server.listen(0, "127.0.0.1");
+      await once(server, "listening");
+      const answered = await ask(targetOf((server.address() as { port: number }).port), 1_000);
+      server.close();
+      expect(kinds).toContain(answered.kind);
+    }),
+    { numRuns: 50 },
+  );
 }
 
 describe("a device that is asked", () => {
@@ -50,8 +70,7 @@ describe("a device that is asked", () => {
 
   it("is not asked at all when its configuration has a key that cannot be one", async () => {
     await using api = new SimulatedApi(() => report);
-    const target = targetAt(0, { api: { port: await api.listen(), encryptionKey: "x" } });
-    expect(await ask(target)).toEqual({ kind: "key-unusable" });
+    expect(await ask(keyedAt(await api.listen(), "x"))).toEqual({ kind: "key-unusable" });
     expect(api.asked).toBe(0);
   });
 
@@ -98,32 +117,17 @@ describe("a device that is asked", () => {
   });
 
   it("survives whatever answers there", async () => {
-    await assert(
-      asyncProperty(uint8Array({ maxLength: 200 }), async (bytes) => {
-        const server = createServer((socket) => {
-          socket.on("error", () => {});
-          socket.end(bytes);
-        });
-        server.listen(0, "127.0.0.1");
-        await once(server, "listening");
-        const answered = await ask(targetAt((server.address() as { port: number }).port), 1_000);
-        server.close();
-        expect(["unreachable", "encrypted"]).toContain(answered.kind);
-      }),
-      { numRuns: 50 },
-    );
+    await survivesAnyBytes(targetAt, ["unreachable", "encrypted"]);
   });
 });
 
 describe("a device that only speaks encrypted", () => {
-  const otherKey = Buffer.alloc(32, 7).toString("base64");
-
   /** What it says of itself before anybody has proved anything. */
   const claim = { name: "lamp", mac: "020000000001" };
 
   async function askEncrypted(mode: ApiMode, said = report, { known = otaKey, timeoutMs = 5_000 } = {}) {
     await using api = new SimulatedApi(() => said, mode, otaKey);
-    return await ask(targetAt(0, { api: { port: await api.listen(), encryptionKey: known } }), timeoutMs);
+    return await ask(keyedAt(await api.listen(), known), timeoutMs);
   }
 
   it.each(["plain", "chatty"] as const)("says what it runs to who knows its key (%s)", async (mode) => {
@@ -153,8 +157,8 @@ describe("a device that only speaks encrypted", () => {
 
   it("is not believed when it speaks plaintext", async () => {
     await using api = new SimulatedApi(() => report);
-    const target = targetAt(0, { api: { port: await api.listen(), encryptionKey: otaKey } });
-    expect(await ask(target)).toEqual({ kind: "key-refused", detail: "the device does not speak encrypted" });
+    const asked = await ask(keyedAt(await api.listen()));
+    expect(asked).toEqual({ kind: "key-refused", detail: "the device does not speak encrypted" });
   });
 
   it("cannot rearrange a terminal with its reason, nor fill a page", async () => {
@@ -189,21 +193,7 @@ describe("a device that only speaks encrypted", () => {
   );
 
   it("survives whatever answers there", async () => {
-    await assert(
-      asyncProperty(uint8Array({ maxLength: 200 }), async (bytes) => {
-        const server = createServer((socket) => {
-          socket.on("error", () => {});
-          socket.end(bytes);
-        });
-        server.listen(0, "127.0.0.1");
-        await once(server, "listening");
-        const { port } = server.address() as { port: number };
-        const answered = await ask(targetAt(0, { api: { port, encryptionKey: otaKey } }), 1_000);
-        server.close();
-        expect(["unreachable", "key-refused"]).toContain(answered.kind);
-      }),
-      { numRuns: 50 },
-    );
+    await survivesAnyBytes(keyedAt, ["unreachable", "key-refused"]);
   });
 });
 

@@ -8,16 +8,6 @@ import { flash, newBuild, newImage, oldBuild, otaKey, password, targetOf } from 
 
 type Report = readonly [kind: string, effect: Effect, build: "old" | "new"];
 
-const flaws: readonly FrameFlaw[] = [
-  "forged",
-  "truncated",
-  "stalled",
-  "crawling",
-  "oversize",
-  "empty",
-  "hollow",
-  "unsealed",
-];
 /** What a flawed frame is called while nothing has been sent; who waits in vain has two limits. */
 const kindOfFlaw: Readonly<Record<FrameFlaw, string>> = {
   forged: "upload-interrupted",
@@ -35,7 +25,7 @@ const keepsWaiting = (act: Fault["act"]) => act === "silence" || act === "stalle
 const asciiOf = (text: string) => [...Buffer.from(text)];
 
 const acts: readonly (readonly [Fault["act"], string])[] = [
-  ...flaws.map((flaw) => [flaw, kindOfFlaw[flaw]] as const),
+  ...Object.entries(kindOfFlaw).map(([act, kind]) => [act as FrameFlaw, kind] as const),
   ...Object.entries(breaks).map(([act, kind]) => [act as keyof typeof breaks, kind] as const),
   ["flood", "protocol"],
   [[0x55], "protocol"],

@@ -3,9 +3,16 @@ import { describe, expect, it } from "vitest";
 import { retryOf } from "#protocol/failure.ts";
 import { type OtaEncryption, type OtaTarget, withEncryption } from "#protocol/job.ts";
 import { type DeviceOptions, SimulatedDevice } from "#simulator/device.ts";
-import { flash, newBuild, newImage, oldBuild, otaKey, password, targetOf } from "#test/support/simulated-flash.ts";
-
-const otherKey = Buffer.alloc(32, 7).toString("base64");
+import {
+  flash,
+  newBuild,
+  newImage,
+  oldBuild,
+  otaKey,
+  otherKey,
+  password,
+  targetOf,
+} from "#test/support/simulated-flash.ts";
 
 /** A target with a key of its own and one of these policies. */
 const keyed = (device: SimulatedDevice, encryption: OtaEncryption, over: Partial<OtaTarget> = {}): OtaTarget => ({

@@ -3,8 +3,9 @@ import { createHash } from "node:crypto";
 import { gunzipSync, inflateRawSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { Failure } from "#protocol/failure.ts";
+import { addressOfTarget } from "#protocol/job.ts";
 import type { Ending } from "#upload-agent/device-connection.ts";
-import { addressOf, ended, refused, type Standing } from "#upload-agent/ota-failure.ts";
+import { ended, refused, type Standing } from "#upload-agent/ota-failure.ts";
 import { packImage } from "#upload-agent/ota-payload.ts";
 import { bigEndian32, deviceErrorOf, hexByte, passwordProof } from "#upload-agent/ota-protocol.ts";
 
@@ -87,13 +88,20 @@ describe("what a failure says of the device", () => {
     expect(ended(standing(1_000), ending, 0x47)).toMatchObject({ effect: "uncertain" });
   });
 
+  it("is not what happens to lie behind bytes that do not belong to the conversation", () => {
+    const garbled = { kind: "garbled", detail: "it spoke outside of the cipher (0x00)" } as const;
+    expect(ended(standing(0), garbled, 0x90)).toMatchObject({ kind: "protocol", effect: "none" });
+    expect(ended(standing(1), garbled, 0x90)).toMatchObject({ kind: "protocol", effect: "uncertain" });
+  });
+
   it("takes a refused password for what it is only before the image", () => {
     expect(refused(standing(0), 0x82)).toMatchObject({ kind: "auth-rejected" });
     expect(refused(standing(1), 0x82)).toMatchObject({ kind: "device-refused", effect: "none" });
   });
 
   it("names an address with colons so that its port can be told", () => {
-    expect(addressOf({ host: "fe80::1", port: 3232 })).toBe("[fe80::1]:3232");
-    expect(addressOf({ host: "lamp.local", port: 3232 })).toBe("lamp.local:3232");
+    const target = { kind: "ota", port: 3232, encrypted: false, name: "lamp" } as const;
+    expect(addressOfTarget({ ...target, host: "fe80::1" })).toBe("[fe80::1]:3232");
+    expect(addressOfTarget({ ...target, host: "lamp.local" })).toBe("lamp.local:3232");
   });
 });

@@ -6,7 +6,16 @@ import type { EsphomeBuild } from "#protocol/artifact.ts";
 import type { DeviceReport, OtaTarget } from "#protocol/job.ts";
 import { SimulatedDevice } from "#simulator/device.ts";
 import { type ApiMode, SimulatedApi } from "#simulator/native-api.ts";
-import { buildAt, expectedOf, flash, newBuild, oldBuild, otaKey, targetOf } from "#test/support/simulated-flash.ts";
+import {
+  buildAt,
+  expectedOf,
+  flash,
+  newBuild,
+  oldBuild,
+  otaKey,
+  otherKey,
+  targetOf,
+} from "#test/support/simulated-flash.ts";
 import { probe, probeAfter, probeBefore, waitUntilRunning } from "#upload-agent/probe.ts";
 
 const mac = "02:00:00:AB:CD:EF";
@@ -85,7 +94,7 @@ describe("a probe", () => {
     const port = await api.listen();
     const ask = (key: string) => probe(keyed(key, port), expectedOf(newBuild), { signal: never });
     expect(await ask(otaKey)).toEqual({ answer: "new", report: running() });
-    expect(await ask(Buffer.alloc(32, 7).toString("base64"))).toMatchObject({
+    expect(await ask(otherKey)).toMatchObject({
       answer: "unknowable",
       detail: "the API's encryption key is wrong",
     });
@@ -102,7 +111,7 @@ describe("a probe", () => {
   ])(
     "takes the word of a device that refuses the key only against it: it has %s",
     async (_name, said, over, answer) => {
-      await using api = new SimulatedApi(() => said, "plain", Buffer.alloc(32, 7).toString("base64"));
+      await using api = new SimulatedApi(() => said, "plain", otherKey);
       const target: OtaTarget = { kind: "ota", host: "127.0.0.1", port: 1, encrypted: false, name: "lamp", ...over };
       const encrypted = { ...target, api: { port: await api.listen(), encryptionKey: otaKey } };
       const seen = await probe(encrypted, expectedOf(over === renamed ? lightBuild : newBuild), { signal: never });

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { systemClock } from "#actor/clock.ts";
 import { digestOf } from "#actor/digest.ts";
+import type { Attempt } from "#actor/lane-worker.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { retryOf } from "#protocol/failure.ts";
 import { type JobResult, type OtaEncryption, type OtaTarget, withEncryption } from "#protocol/job.ts";
@@ -13,10 +14,43 @@ import { SimulatedApi } from "#simulator/native-api.ts";
 import { type DeviceOptions, SimulatedDevice } from "#simulator/device.ts";
 import { chainNumber, configurationNamed } from "#test/support/farm-builders.ts";
 import { compileDispatch } from "#test/support/lane-bench.ts";
-import { buildAt, expectedOf, newBuild, oldBuild, otaKey, targetOf } from "#test/support/simulated-flash.ts";
+import { buildAt, expectedOf, newBuild, oldBuild, otaKey, otherKey, targetOf } from "#test/support/simulated-flash.ts";
 
 const lightBuild = buildAt(2, "light");
 const renamed = { name: "light", formerName: "lamp" };
+
+/** Services without a store that has anything. */
+const withoutImages: UploadServices = {
+  artifacts: { get: async () => ({ ok: false, found: "missing" }) },
+  clock: systemClock,
+  openLog: () => ({ line: () => undefined, close: async () => undefined }),
+  say: () => undefined,
+};
+
+const withoutClaim: Attempt = {
+  signal: new AbortController().signal,
+  claimFlash: async () => "drop",
+  mayStart: () => false,
+  release: async () => undefined,
+};
+
+/** What every job for a device has, whatever is done there. */
+function jobFor(build: DeviceBuild): Omit<ConfirmDispatch, "job" | "target"> {
+  const image = imageOf(build);
+  return {
+    v: 1,
+    chain: chainNumber(1),
+    attempt: 1,
+    configuration: configurationNamed("lamp"),
+    manifest: {
+      v: 1,
+      tool: { name: "esphome", version: "2026.10.0" },
+      platform: "esp32",
+      images: [{ role: "ota", name: "firmware.ota.bin", digest: digestOf(image), bytes: image.length }],
+      esphome: expectedOf(build),
+    },
+  };
+}
 
 interface Job {
   readonly target: OtaTarget;
@@ -45,29 +79,12 @@ async function does({
   limits = {},
   signal,
 }: Job): Promise<Done> {
-  const image = imageOf(build);
-  const dispatch: UploadDispatch = {
-    v: 1,
-    job: "upload",
-    chain: chainNumber(1),
-    attempt: 1,
-    configuration: configurationNamed("lamp"),
-    mode,
-    target,
-    manifest: {
-      v: 1,
-      tool: { name: "esphome", version: "2026.10.0" },
-      platform: "esp32",
-      images: [{ role: "ota", name: "firmware.ota.bin", digest: digestOf(image), bytes: image.length }],
-      esphome: expectedOf(build),
-    },
-    ...more,
-  };
+  const dispatch: UploadDispatch = { ...jobFor(build), job: "upload", mode, target, ...more };
   const lines: string[] = [];
   const said: string[] = [];
   let claims = 0;
   const handler = uploadHandler({
-    artifacts: { get: async () => ({ ok: true, bytes: image }) },
+    artifacts: { get: async () => ({ ok: true, bytes: imageOf(build) }) },
     clock: systemClock,
     limits: { ...stageLimits, verifying: { totalMs: 5_000 }, ...limits },
     openLog: (_chain, job) => ({ line: (text) => lines.push(`${job}: ${text}`), close: async () => undefined }),
@@ -125,35 +142,11 @@ describe("a confirmation", () => {
   const asks = async (lamp: SimulatedDevice, build: DeviceBuild, target = targetOf(lamp)) => {
     const lines: string[] = [];
     const handler = uploadHandler({
-      artifacts: { get: async () => ({ ok: false, found: "missing" }) },
-      clock: systemClock,
+      ...withoutImages,
       limits: { ...stageLimits, verifying: { totalMs: 500 } },
       openLog: () => ({ line: (text) => lines.push(text), close: async () => undefined }),
-      say: () => undefined,
     });
-    const image = imageOf(build);
-    const dispatch: ConfirmDispatch = {
-      v: 1,
-      job: "confirm",
-      chain: chainNumber(1),
-      attempt: 1,
-      configuration: configurationNamed("lamp"),
-      target,
-      manifest: {
-        v: 1,
-        tool: { name: "esphome", version: "2026.10.0" },
-        platform: "esp32",
-        images: [{ role: "ota", name: "firmware.ota.bin", digest: digestOf(image), bytes: image.length }],
-        esphome: expectedOf(build),
-      },
-    };
-    const attempt = {
-      signal: new AbortController().signal,
-      claimFlash: async () => "drop" as const,
-      mayStart: () => false,
-      release: async () => undefined,
-    };
-    return { result: await handler(dispatch, attempt), lines };
+    return { result: await handler({ ...jobFor(build), job: "confirm", target }, withoutClaim), lines };
   };
 
   test("says that the device still runs the build, in its own words", async () => {
@@ -180,24 +173,11 @@ describe("a confirmation", () => {
 });
 
 test("a build that came down the upload lane is a bug that is reported", async () => {
-  const handler = uploadHandler({
-    artifacts: { get: async () => ({ ok: false, found: "missing" }) },
-    clock: systemClock,
-    openLog: () => ({ line: () => undefined, close: async () => undefined }),
-    say: () => undefined,
-  });
-  const attempt = {
-    signal: new AbortController().signal,
-    claimFlash: async () => "drop" as const,
-    mayStart: () => false,
-    release: async () => undefined,
-  };
-  const result = await handler(compileDispatch(1), attempt);
+  const result = await uploadHandler(withoutImages)(compileDispatch(1), withoutClaim);
   expect(result).toMatchObject({ failure: { kind: "internal", detail: "a compile job came down the upload lane" } });
 });
 
 describe("a device with a key", () => {
-  const otherKey = Buffer.alloc(32, 7).toString("base64");
   const keyed = (lamp: SimulatedDevice, encryption: OtaEncryption, key = otaKey) =>
     withEncryption(targetOf(lamp, { api: { port: lamp.apiPort, encryptionKey: key } }), encryption);
 

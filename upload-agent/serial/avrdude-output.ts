@@ -1,4 +1,5 @@
 /** Reads what avrdude 6 to 8 prints. Pure. Its bar grows on one line, a `#` for two percent, so it is read byte by byte. */
+import type { FlashPhase } from "#upload-agent/flasher.ts";
 
 /** What only the start of a write prints, or what comes behind it. */
 const touching = /(^|\n)(avrdude: )?(erasing chip|writing \d+ bytes|Writing \||\d+ bytes of flash written)/i;
@@ -8,8 +9,6 @@ const marksMax = 50;
 
 /** A page of output; avrdude says little beside its bars. */
 const textMax = 65_536;
-
-export type AvrdudePhase = "connecting" | "preparing" | "sending" | "committing";
 
 export class AvrdudeReport {
   #text = "";
@@ -26,7 +25,7 @@ export class AvrdudeReport {
     return bar === undefined ? undefined : Math.round((100 * Math.min(bar.length, marksMax)) / marksMax);
   }
 
-  get phase(): AvrdudePhase {
+  get phase(): FlashPhase {
     if (/verifying flash|Reading \|.*\n[^]*bytes of flash written/i.test(this.#text)) return "committing";
     if (/Writing \|/.test(this.#text)) return "sending";
     return /device signature/i.test(this.#text) ? "preparing" : "connecting";

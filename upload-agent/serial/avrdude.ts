@@ -11,7 +11,8 @@ import { AvrdudeReport } from "#upload-agent/serial/avrdude-output.ts";
 import type { Identified } from "#upload-agent/serial/esptool.ts";
 import {
   failureOfTool,
-  notBegun,
+  hasSucceeded,
+  refuseStart,
   runTool,
   type ToolImage,
   type ToolOptions,
@@ -48,22 +49,16 @@ export class AvrdudeFlasher {
     return { ok: true, identity };
   }
 
-  /** @returns why the image must not be written */
-  refuseImage({ name, bytes }: ToolImage): Failure | undefined {
-    const detail = hexProblem(bytes);
-    return detail === undefined ? undefined : { kind: "image-unsuitable", detail: `${name}: ${detail}` };
-  }
-
   /**
    * Failures: `image-unsuitable`, `chip-mismatch`, `port-missing`, `port-busy`, `device-unreachable`, `toolchain-missing`, `deadline`,
    * `flasher-failed`; with the effect `none` before the chip is erased, and `partial` from there on.
    */
   async flash(image: ToolImage, options: ToolOptions): Promise<FlashResult> {
-    const refusal = this.refuseImage(image);
-    if (refusal !== undefined) return { ok: false, failure: refusal };
-    const notNow = (why: string) => notBegun("avrdude", this.#port.id, "connecting", "none", why);
-    if (options.signal.aborted) return { ok: false, failure: notNow("cancelled") };
-    if (!options.mayStart()) return { ok: false, failure: notNow("the right to flash has run out") };
+    const problem = hexProblem(image.bytes);
+    if (problem !== undefined)
+      return { ok: false, failure: { kind: "image-unsuitable", detail: `${image.name}: ${problem}` } };
+    const refused = refuseStart("avrdude", this.#port.id, "none", options);
+    if (refused !== undefined) return { ok: false, failure: refused };
     options.onEvent({ kind: "phase", phase: "connecting" });
     const totalBytes = image.bytes.length;
     const { result, report } = await this.#run(["-U", `flash:w:${image.path}:i`], options.limit(), options, (percent) =>
@@ -108,9 +103,8 @@ export class AvrdudeFlasher {
 
   /** @returns undefined after exit code 0. */
   #failureOf(result: ProcessResult, report: AvrdudeReport): Failure | undefined {
-    const { end } = result;
-    if (end.kind === "exited" && end.exitCode === 0 && result.allGone) return undefined;
-    if (end.kind === "exited" && !report.mayHaveTouched) {
+    if (hasSucceeded(result)) return undefined;
+    if (result.end.kind === "exited" && !report.mayHaveTouched) {
       const port = this.#port.id;
       const said = result.tail.findLast((line) => /error|sync|open/i.test(line)) ?? "avrdude could not open it";
       if (report.refusedPort === "missing") return { kind: "port-missing", port, detail: said };

@@ -64,27 +64,35 @@ async function flashersIn(file: string): Promise<CommandFlashers> {
   return readFlasherFile(file);
 }
 
-/** Follows what is plugged in and tells each change, until it is stopped. */
+interface WatchedBench extends Pick<SerialBench, "flashers"> {
+  readonly ports: Pick<SerialPorts, "follow">;
+}
+
+/** Follows what is plugged in, until it is stopped. */
 export class PortWatch implements Service {
-  readonly #bench: AgentBench;
-  readonly #tell: (capabilities: UploadCapabilities) => void;
+  readonly #bench: WatchedBench;
   readonly #stopping = new AbortController();
-  readonly #ports = new Map<string, SerialPortView>();
+  #tell: (capabilities: UploadCapabilities) => void = () => undefined;
+  #seen: UploadCapabilities | undefined;
   #following: Promise<void> = Promise.resolve();
 
-  constructor(bench: AgentBench, tell: (capabilities: UploadCapabilities) => void) {
+  constructor(bench: WatchedBench) {
     this.#bench = bench;
-    this.#tell = tell;
   }
 
   readonly start = once(async (): Promise<void> => {
     if (this.#stopping.signal.aborted) return;
-    this.#following = this.#bench.ports.follow(this.#stopping.signal, ({ kind, port }) => {
-      if (kind === "added") this.#ports.set(port.id, port);
-      else if (this.#ports.get(port.id)?.path === port.path) this.#ports.delete(port.id);
-      this.#tell(capabilitiesOf(this.#bench, [...this.#ports.values()]));
+    this.#following = this.#bench.ports.follow(this.#stopping.signal, (ports) => {
+      this.#seen = capabilitiesOf(this.#bench, ports);
+      this.#tell(this.#seen);
     });
   });
+
+  /** Tells what has been seen by now, as a port may have come since the first statement was made, and then each change. */
+  tellTo(tell: (capabilities: UploadCapabilities) => void): void {
+    this.#tell = tell;
+    if (this.#seen !== undefined) tell(this.#seen);
+  }
 
   readonly stop = once(async (): Promise<void> => {
     this.#stopping.abort();
@@ -99,6 +107,9 @@ export class PortWatch implements Service {
 /** As many as a statement holds; more are not flashed. */
 const portsMax = 64;
 
-export function capabilitiesOf({ flashers }: SerialBench, ports: readonly SerialPortView[]): UploadCapabilities {
+export function capabilitiesOf(
+  { flashers }: Pick<SerialBench, "flashers">,
+  ports: readonly SerialPortView[],
+): UploadCapabilities {
   return { ports: ports.slice(0, portsMax), flashers: [...flashers.keys()] };
 }

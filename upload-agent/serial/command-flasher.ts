@@ -5,7 +5,8 @@ import type { FlashResult } from "#upload-agent/flasher.ts";
 import type { CommandFlasherSpec } from "#upload-agent/serial/flasher-file.ts";
 import {
   failureOfTool,
-  notBegun,
+  hasSucceeded,
+  refuseStart,
   runTool,
   type ToolImage,
   type ToolOptions,
@@ -33,9 +34,8 @@ export class CommandFlasher {
    * Failures: `toolchain-missing` (the command is not there), `deadline`, `flasher-failed`, with what the owner says of a cut.
    */
   async flash(image: ToolImage, folder: string, options: ToolOptions): Promise<FlashResult> {
-    const notNow = (why: string) => notBegun(this.#name, this.#port.id, "connecting", "none", why);
-    if (options.signal.aborted) return { ok: false, failure: notNow("cancelled") };
-    if (!options.mayStart()) return { ok: false, failure: notNow("the right to flash has run out") };
+    const refused = refuseStart(this.#name, this.#port.id, "none", options);
+    if (refused !== undefined) return { ok: false, failure: refused };
     options.onEvent({ kind: "phase", phase: "sending" });
     const totalBytes = image.bytes.length;
     const values = { port: this.#port.path, image: image.path, dir: folder };
@@ -60,9 +60,7 @@ export class CommandFlasher {
       },
       options,
     );
-    if (result.end.kind === "exited" && result.end.exitCode === 0 && result.allGone) {
-      return { ok: true, level: "committed", compression: "none", wireBytes: totalBytes };
-    }
+    if (hasSucceeded(result)) return { ok: true, level: "committed", compression: "none", wireBytes: totalBytes };
     const effect: Effect = result.end.kind === "not-started" ? "none" : this.#spec["effect-when-cut"];
     const remedy = "install it on the agent's machine, or correct its argv in FLASHYARD_FLASHERS";
     return {

@@ -12,11 +12,12 @@ import { z } from "zod";
 import type { Clock } from "#actor/clock.ts";
 import { lockFolder } from "#actor/folder-lock.ts";
 import { plainEnvironment, type ProcessResult, runProcess } from "#actor/subprocess.ts";
-import { type StageLimit, stageLimits } from "#protocol/limits.ts";
+import { stageLimits } from "#protocol/limits.ts";
 import { abortedStop, type Attempt, failed, fileFailure, type Stop } from "#toolchain/attempt.ts";
 import { discardUnready, markerOf } from "#toolchain/environment-room.ts";
 import { deadlineOf, endOfProcess } from "#toolchain/process-end.ts";
 import { choosePython, findPythons, satisfies } from "#toolchain/python.ts";
+import { hasSucceeded } from "#upload-agent/serial/serial-tool.ts";
 
 export interface Esptool {
   /** What starts it. */
@@ -38,8 +39,6 @@ export interface EsptoolSearch {
   readonly signal?: AbortSignal;
   /** Lines of our own and of pip. */
   readonly onLine?: (line: string) => void;
-  /** For making the environment; default: `stageLimits.environment`. */
-  readonly limit?: StageLimit;
 }
 
 /** Invariant 1; as pip and as `satisfies` write it. */
@@ -86,7 +85,7 @@ export async function findEsptool(search: EsptoolSearch): Promise<Attempt<{ read
 
 /** Invariant 2. */
 async function make(folder: string, search: EsptoolSearch): Promise<Attempt<{ readonly esptool: Esptool }>> {
-  const { signal, onLine, limit = stageLimits.environment, clock, pythonHint } = search;
+  const { signal, onLine, clock, pythonHint } = search;
   const found = await findPythons({ hint: pythonHint, ...(signal === undefined ? {} : { signal }) });
   if (signal?.aborted === true) return abortedStop;
   const python = choosePython(found, wantedPython);
@@ -105,7 +104,7 @@ async function make(folder: string, search: EsptoolSearch): Promise<Attempt<{ re
     runProcess({
       argv,
       env: { ...plainEnvironment(), PYTHONUNBUFFERED: "1", NO_COLOR: "1", TERM: "dumb" },
-      ...limit,
+      ...stageLimits.environment,
       clock,
       ...(onLine === undefined ? {} : { onLine }),
       ...(signal === undefined ? {} : { signal }),
@@ -113,10 +112,10 @@ async function make(folder: string, search: EsptoolSearch): Promise<Attempt<{ re
   let isReady = false;
   try {
     const venv = await run([python.path, "-m", "venv", place]);
-    if (!succeeded(venv)) return stopOf(venv, `a virtual environment of ${python.path}`);
+    if (!hasSucceeded(venv)) return stopOf(venv, `a virtual environment of ${python.path}`);
     const pip = ["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"];
     const install = await run([join(place, "bin/python"), ...pip, wantedRelease]);
-    if (!succeeded(install)) return stopOf(install, wantedRelease);
+    if (!hasSucceeded(install)) return stopOf(install, wantedRelease);
     const asked = await ask([join(place, "bin/esptool")], search);
     if (asked.esptool === undefined) {
       return failed({ kind: "toolchain-missing", missing: wantedRelease, detail: asked.said });
@@ -161,13 +160,9 @@ async function ask(argv: readonly string[], { path, signal }: Pick<EsptoolSearch
   const version = lines
     .map((line) => /^(?:esptool v)?(\d+\.\d+(?:\.\d+)?)\b/.exec(line)?.[1])
     .find((found) => found !== undefined);
-  if (!succeeded(result) || version === undefined) return { said: endOfProcess(result) };
+  if (!hasSucceeded(result) || version === undefined) return { said: endOfProcess(result) };
   if (!satisfies(version, wantedVersion)) return { said: `it is esptool ${version}, and ${wantedVersion} is needed` };
   return { esptool: { argv, version, variables }, said: version };
-}
-
-function succeeded({ end, allGone }: ProcessResult): boolean {
-  return end.kind === "exited" && end.exitCode === 0 && allGone;
 }
 
 function stopOf(result: ProcessResult, missing: string): Stop {

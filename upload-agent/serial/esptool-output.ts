@@ -2,8 +2,7 @@
  * Reads what esptool 5 prints. Pure. Its lines say how far it came; whether it succeeded is for its exit code *and* for the hashes,
  * and a text that is not known makes the effect on the device worse, never better.
  */
-
-export type EsptoolPhase = "connecting" | "preparing" | "sending" | "committing";
+import type { FlashPhase } from "#upload-agent/flasher.ts";
 
 /** What only the start of a write prints, or what comes behind it. */
 const touching =
@@ -28,7 +27,7 @@ export class EsptoolReport {
   /** Segments whose hash esptool read back from the flash and found equal. */
   verified = 0;
   wireBytes = 0;
-  phase: EsptoolPhase = "connecting";
+  phase: FlashPhase = "connecting";
 
   /** @returns how much of the segment at hand is written, 0 to 100, for the lines that say it. */
   line(text: string): number | undefined {

@@ -11,13 +11,15 @@ import type { Effect, Failure } from "#protocol/failure.ts";
 import type { ProcessResult } from "#actor/subprocess.ts";
 import type { StageLimit } from "#protocol/limits.ts";
 import type { EspChip } from "#protocol/serial.ts";
-import type { FlashResult, SerialIdentity } from "#upload-agent/flasher.ts";
+import type { FlashPhase, FlashResult, SerialIdentity } from "#upload-agent/flasher.ts";
 import type { Esptool } from "#upload-agent/serial/esptool-environment.ts";
 import { EsptoolReport } from "#upload-agent/serial/esptool-output.ts";
 import { judgeImage } from "#upload-agent/serial/image-header.ts";
 import {
   failureOfTool,
+  hasSucceeded,
   notBegun,
+  refuseStart,
   runTool,
   type ToolImage,
   type ToolOptions,
@@ -64,9 +66,7 @@ export class EsptoolFlasher {
     const { result, report } = run;
     const refusal = this.#refusal(run);
     if (refusal !== undefined) return { ok: false, failure: refusal };
-    const { end } = result;
-    const isDone = end.kind === "exited" && end.exitCode === 0 && result.allGone;
-    if (!isDone) {
+    if (!hasSucceeded(result)) {
       if (report.couldNotConnect) return { ok: false, failure: this.#unreachable(result) };
       return { ok: false, failure: this.#failure(result, "identifying", "none") };
     }
@@ -103,8 +103,9 @@ export class EsptoolFlasher {
     if (unsuitable !== undefined) return { ok: false, failure: unsuitable };
     let effect: Effect = "none";
     for (const rate of new Set([baud ?? fastBaud, slowBaud])) {
-      if (options.signal.aborted) return { ok: false, failure: this.#notBegun(effect, "cancelled") };
-      if (!options.mayStart()) return { ok: false, failure: this.#notBegun(effect, "the right to flash has run out") };
+      // Invariant 2.
+      const refused = refuseStart("esptool", this.#port.id, effect, options);
+      if (refused !== undefined) return { ok: false, failure: refused };
       const run = await this.#write(images, rate, options);
       const done = this.#success(run, images);
       if (done !== undefined) return done;
@@ -119,7 +120,7 @@ export class EsptoolFlasher {
       }
       options.onEvent({ kind: "line", text: `esptool failed at ${rate} baud: trying once more at ${slowBaud}` });
     }
-    return { ok: false, failure: this.#notBegun(effect, "no rate is left") };
+    return { ok: false, failure: notBegun("esptool", this.#port.id, "connecting", effect, "no rate is left") };
   }
 
   async #write(images: readonly ToolImage[], rate: number, options: ToolOptions): Promise<Try> {
@@ -162,9 +163,7 @@ export class EsptoolFlasher {
 
   /** Invariant 3. */
   #success({ result, report }: Try, images: readonly ToolImage[]): FlashResult | undefined {
-    const { end } = result;
-    if (end.kind !== "exited" || end.exitCode !== 0 || !result.allGone) return undefined;
-    if (report.verified !== images.length) return undefined;
+    if (!hasSucceeded(result) || report.verified !== images.length) return undefined;
     return { ok: true, level: "committed", compression: "deflate", wireBytes: report.wireBytes };
   }
 
@@ -206,11 +205,7 @@ export class EsptoolFlasher {
     return { kind: "device-unreachable", address: this.#port.id, detail: said.replace(/^.*?Failed/, "failed") };
   }
 
-  #failure(result: ProcessResult, phase: "identifying" | EsptoolReport["phase"], effect: Effect): Failure {
+  #failure(result: ProcessResult, phase: FlashPhase, effect: Effect): Failure {
     return failureOfTool({ tool: "esptool", port: this.#port.id, phase, effect, result });
-  }
-
-  #notBegun(effect: Effect, why: string): Failure {
-    return notBegun("esptool", this.#port.id, "connecting", effect, why);
   }
 }

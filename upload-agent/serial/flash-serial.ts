@@ -62,8 +62,6 @@ export interface SerialFlashOptions {
    * so that three installs to one port run one after another.
    */
   readonly limit?: StageLimit;
-  /** How long others who have the port are waited for, when that is less than the total. */
-  readonly waitMs?: number;
 }
 
 /** A chip that has left the bus is back after three seconds. */
@@ -81,18 +79,14 @@ export async function prepareSerial(
   options: Pick<SerialFlashOptions, "signal" | "onEvent">,
 ): Promise<Failure | undefined> {
   if (target.tool.kind !== "esptool") return undefined;
-  const found = await bench.esptool(options.signal, (text) => options.onEvent({ kind: "line", text }));
+  const found = await bench.esptool(options.signal, lineOf(options));
   return found.ok ? undefined : stopFailure(target, found);
 }
 
-/** Whether asking who is at a port resets the device: its firmware starts anew. */
-export const identifyDisturbs: Readonly<Record<SerialTool["kind"], boolean>> = {
-  esptool: true,
-  avrdude: true,
-  command: false,
-};
-
-/** Who is at the target's port; see `identifyDisturbs`. It waits for whoever works there. Failures as of `flashOverSerial`. */
+/**
+ * Who is at the target's port; the question resets the device, unless its tool is a command, which cannot ask. It waits for whoever
+ * works there. Failures as of `flashOverSerial`.
+ */
 export async function identifySerial(
   target: SerialTarget,
   bench: SerialBench,
@@ -208,7 +202,7 @@ async function atPort<T extends { readonly ok: boolean }>(
   const failed = (failure: Failure) => ({ ok: false, failure }) as const;
   const { signal } = options;
   const toolOptions = toolOptionsOf(bench, options);
-  const waitMs = Math.min(options.waitMs ?? Number.POSITIVE_INFINITY, toolOptions.limit().totalMs);
+  const waitMs = toolOptions.limit().totalMs;
   try {
     const port = await portOf(target, bench);
     if ("failure" in port) return failed(port.failure);
@@ -265,7 +259,7 @@ type Chosen =
   | { readonly ok: false; readonly failure: Failure };
 
 /** Which images of a build a tool writes; the others may be needed beside them (`{dir}`). */
-export function chooseImages(tool: SerialTool, images: readonly SerialImage[]): Chosen {
+function chooseImages(tool: SerialTool, images: readonly SerialImage[]): Chosen {
   const unsuitable = (detail: string): Chosen => ({ ok: false, failure: { kind: "image-unsuitable", detail } });
   const ofRole = (role: ImageRole) => images.filter((image) => image.role === role);
   switch (tool.kind) {

@@ -30,8 +30,6 @@ export interface SerialPortsOptions {
   readonly list?: () => Promise<readonly SerialPortView[]>;
 }
 
-export type PortChange = { readonly kind: "added" | "removed"; readonly port: SerialPortView };
-
 export class SerialPorts {
   readonly #options: SerialPortsOptions;
 
@@ -55,22 +53,21 @@ export class SerialPorts {
     return (await this.list()).find((port) => port.id === id);
   }
 
-  /** Tells each port that is there (`added`), and then every change, until the signal fires. */
-  async follow(signal: AbortSignal, onChange: (change: PortChange) => void): Promise<void> {
+  /** Tells what is plugged in, and then again whenever it is something else, until the signal fires. */
+  async follow(signal: AbortSignal, onPorts: (ports: readonly SerialPortView[]) => void): Promise<void> {
     const { clock } = this.#options;
-    const known = new Map<string, SerialPortView>();
+    let told: string | undefined;
     let round = new AbortController();
     const endRound = () => round.abort();
     using _devices = watchDevices(endRound);
     signal.addEventListener("abort", endRound, { once: true });
     while (!signal.aborted) {
       round = new AbortController();
-      const now = new Map((await this.list()).map((port) => [`${port.id} ${port.path}`, port]));
+      const ports = await this.list();
       if (signal.aborted) return;
-      for (const [key, port] of known) if (!now.has(key)) onChange({ kind: "removed", port });
-      for (const [key, port] of now) if (!known.has(key)) onChange({ kind: "added", port });
-      known.clear();
-      for (const [key, port] of now) known.set(key, port);
+      const places = JSON.stringify(ports.map(({ id, path }) => [id, path]));
+      if (places !== told) onPorts(ports);
+      told = places;
       await clock.pause(listEveryMs, round.signal);
       if (round.signal.aborted) await clock.pause(settleMs, signal);
     }

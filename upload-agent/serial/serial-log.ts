@@ -10,8 +10,6 @@ import type { PortId } from "#protocol/serial.ts";
 import { holderOf, type PortOwners } from "#upload-agent/serial/port-owner.ts";
 import { openForReading, type SerialPorts } from "#upload-agent/serial/ports.ts";
 
-/** What ESPHome's logger uses unless it is told otherwise. */
-export const logBaud = 115_200;
 /** 115,200 baud carry 11,520 bytes a second: more lines than this have a few characters each, and are noise. */
 const linesPerSecondMax = 1_000;
 /** Whoever wants to read does not wait for a flash. */
@@ -21,7 +19,7 @@ export interface SerialLogOptions {
   readonly ports: Pick<SerialPorts, "find">;
   readonly owners: PortOwners;
   readonly clock: Clock;
-  readonly baud?: number;
+  readonly baud: number;
   readonly signal: AbortSignal;
   /** From now on nothing is missed; what was printed before is gone. */
   readonly onOpen?: () => void;
@@ -51,7 +49,7 @@ export async function readSerialLog(id: PortId, options: SerialLogOptions): Prom
   }
   await using _lock = owned.lock;
   const lines = new BoundedLines(clock, (line) => options.onLine(line));
-  const opened = await openForReading(port.path, options.baud ?? logBaud, clock, (bytes) => lines.push(bytes));
+  const opened = await openForReading(port.path, options.baud, clock, (bytes) => lines.push(bytes));
   if ("refused" in opened) {
     const holder = await holderOf(port.path);
     return failed({

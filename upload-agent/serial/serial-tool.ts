@@ -1,7 +1,7 @@
 /** What all programs that flash over a port have in common: how they are run, what they are told, and what their end means. */
 import type { Clock } from "#actor/clock.ts";
 import type { GroupLedger } from "#actor/process-group.ts";
-import { plainEnvironment, type ProcessResult, runProcess } from "#actor/subprocess.ts";
+import { plainEnvironment, type ProcessOptions, type ProcessResult, runProcess } from "#actor/subprocess.ts";
 import type { Effect, Failure } from "#protocol/failure.ts";
 import type { StageLimit } from "#protocol/limits.ts";
 import type { FlashEvent, FlashPhase } from "#upload-agent/flasher.ts";
@@ -31,7 +31,7 @@ export interface ToolOptions {
   onEvent(event: FlashEvent): void;
   /** What a program that is started now may still take. */
   limit(): StageLimit;
-  readonly clock?: Clock;
+  readonly clock: Clock;
   readonly ledger?: GroupLedger;
 }
 
@@ -44,32 +44,28 @@ const quietVariables: Readonly<Record<string, string>> = {
   PYTHONUTF8: "1",
 };
 
-export interface ToolRun {
-  readonly argv: readonly string[];
-  readonly cwd?: string;
+export interface ToolRun extends Pick<ProcessOptions, "argv" | "cwd" | "onLine" | "onBytes"> {
   readonly variables?: Readonly<Record<string, string>>;
   readonly limit: StageLimit;
-  readonly onLine?: (line: string) => void;
-  readonly onBytes?: (chunk: Buffer) => void;
 }
 
 export function runTool(
-  run: ToolRun,
-  options: Pick<ToolOptions, "signal" | "clock" | "ledger">,
+  { variables, limit, ...run }: ToolRun,
+  { clock, ledger, signal }: Pick<ToolOptions, "signal" | "clock" | "ledger">,
 ): Promise<ProcessResult> {
-  const { clock, ledger, signal } = options;
   return runProcess({
-    argv: run.argv,
-    env: { ...plainEnvironment(), ...quietVariables, ...run.variables },
+    ...run,
+    ...limit,
+    env: { ...plainEnvironment(), ...quietVariables, ...variables },
     signal,
-    totalMs: run.limit.totalMs,
-    ...(run.limit.silenceMs === undefined ? {} : { silenceMs: run.limit.silenceMs }),
-    ...(run.cwd === undefined ? {} : { cwd: run.cwd }),
-    ...(run.onLine === undefined ? {} : { onLine: run.onLine }),
-    ...(run.onBytes === undefined ? {} : { onBytes: run.onBytes }),
-    ...(clock === undefined ? {} : { clock }),
+    clock,
     ...(ledger === undefined ? {} : { ledger }),
   });
+}
+
+/** Whether a program says of itself that it did what it should, and is gone; what a device holds is proved by more than that. */
+export function hasSucceeded({ end, allGone }: ProcessResult): boolean {
+  return end.kind === "exited" && end.exitCode === 0 && allGone;
 }
 
 export interface ToolEnd {
@@ -110,6 +106,18 @@ export function failureOfTool({ tool, port, phase, effect, result, remedy }: Too
     case "signalled":
       return { kind: "flasher-failed", tool, port, phase, effect, tail: [...tail] };
   }
+}
+
+/** Before a program that writes is started; nothing may be awaited between the two. @returns why it must not be started */
+export function refuseStart(
+  tool: string,
+  port: string,
+  effect: Effect,
+  options: Pick<ToolOptions, "signal" | "mayStart">,
+): Failure | undefined {
+  if (options.signal.aborted) return notBegun(tool, port, "connecting", effect, "cancelled");
+  if (options.mayStart()) return undefined;
+  return notBegun(tool, port, "connecting", effect, "the right to flash has run out");
 }
 
 /** Called off, or without the right to flash any more, before a program was started. */

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "#actor/clock.ts";
 import { prepareSerial, type SerialBench } from "#upload-agent/serial/flash-serial.ts";
 import { factoryImage } from "#test/fixtures/serial/esp-image.ts";
-import { flashAndListen, serialBench, serialTarget } from "#test/support/serial-bench.ts";
+import { flashAndListen, letGo, serialBench, serialTarget } from "#test/support/serial-bench.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 const output = join(import.meta.dirname, "../../fixtures/serial/output");
@@ -138,7 +138,7 @@ test("the wait for the port counts as time of the flash", async () => {
   const other = await bench.owners.own("/dev/null", { signal: never, waitMs: 1_000 });
   const { result } = await flashAndListen(bench, target, images, { limit: { totalMs: 50 } });
   expect(result).toMatchObject({ ok: false, failure: { kind: "port-busy" } });
-  if (other.kind === "owned") await other.lock[Symbol.asyncDispose]();
+  await letGo(other);
 });
 
 test("a missing tool, a missing port and one that may not be opened are told apart", async () => {

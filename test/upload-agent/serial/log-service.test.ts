@@ -10,6 +10,7 @@ import { SerialLogService } from "#upload-agent/serial/log-service.ts";
 import { PortOwners } from "#upload-agent/serial/port-owner.ts";
 import { SerialPorts } from "#upload-agent/serial/ports.ts";
 import { agentNamed } from "#test/support/farm-builders.ts";
+import { letGo } from "#test/support/serial-bench.ts";
 import { type TestServer, testServer } from "#test/support/nats-server.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
@@ -116,7 +117,7 @@ test("what a device says comes line by line, and the port is free when the reade
   await reader.end();
   const owned = await owners.own(terminal.path, { signal: new AbortController().signal, waitMs: 5_000 });
   expect(owned.kind).toBe("owned");
-  if (owned.kind === "owned") await owned.lock[Symbol.asyncDispose]();
+  await letGo(owned);
 });
 
 test("two read one port, and the second one at another rate is told the rate", async () => {
@@ -145,7 +146,7 @@ test("whoever flashes gets the port at once, and reading goes on behind it", asy
   await reader.untilLast({ kind: "opened" });
   const flash = await owners.own(terminal.path, { signal: new AbortController().signal, waitMs: 5_000 });
   await reader.untilLast({ kind: "paused", why: "flash" });
-  if (flash.kind === "owned") await flash.lock[Symbol.asyncDispose]();
+  await letGo(flash);
   await reader.untilLast({ kind: "opened" });
   say("back\n");
   await reader.untilLine("back");

@@ -3,13 +3,16 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { poll, systemClock } from "#actor/clock.ts";
 import { plainEnvironment, runProcess } from "#actor/subprocess.ts";
-import { PortId, type SerialPortView } from "#protocol/serial.ts";
+import type { UploadCapabilities } from "#protocol/agent.ts";
+import { PortId, serialLogBaud, type SerialPortView } from "#protocol/serial.ts";
 import { Pty } from "#simulator/pty.ts";
+import { PortWatch } from "#upload-agent/serial/bench-of-agent.ts";
 import { listLinuxPorts } from "#upload-agent/serial/linux-ports.ts";
 import { readNamedPorts } from "#upload-agent/serial/named-ports.ts";
 import { holderOf, PortOwners } from "#upload-agent/serial/port-owner.ts";
-import { openForReading, type PortChange, SerialPorts } from "#upload-agent/serial/ports.ts";
+import { openForReading, SerialPorts } from "#upload-agent/serial/ports.ts";
 import { readSerialLog, type SerialLogEnd } from "#upload-agent/serial/serial-log.ts";
+import { letGo } from "#test/support/serial-bench.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 const bench = PortId.parse("bench");
@@ -150,29 +153,45 @@ describe("the list of an agent", () => {
     expect(await new SerialPorts({ clock, list }).list()).toEqual([]);
   });
 
+  test("is told whole to who listens only after it was seen, and again with each change", async () => {
+    const both = [port("one", "/dev/zero"), port("other", "/dev/null")];
+    let change: (ports: readonly SerialPortView[]) => void = () => undefined;
+    const follow = async (_signal: AbortSignal, onPorts: typeof change) => {
+      change = onPorts;
+      onPorts(both);
+    };
+    await using watch = new PortWatch({ ports: { follow }, flashers: new Map() });
+    await watch.start();
+    const told: UploadCapabilities[] = [];
+    watch.tellTo((capabilities) => told.push(capabilities));
+    change([]);
+    expect(told).toEqual([
+      { ports: both, flashers: [] },
+      { ports: [], flashers: [] },
+    ]);
+  });
+
   test("tells what comes and goes", async () => {
     const device = join(folder.path, "tty");
-    const changes: PortChange[] = [];
+    const lists: (readonly SerialPortView[])[] = [];
     const stop = new AbortController();
     const ports = new SerialPorts({
       clock: { ...clock, pause: (_ms, signal) => clock.pause(5, signal) },
       named: new Map([[bench, device]]),
       list: async () => [],
     });
-    const following = ports.follow(stop.signal, (change) => changes.push(change));
+    const following = ports.follow(stop.signal, (list) => lists.push(list));
     const until = (count: number) =>
-      poll(clock, { everyMs: 5, withinMs: 5_000 }, () => (changes.length === count ? true : undefined));
+      poll(clock, { everyMs: 5, withinMs: 5_000 }, () => (lists.length === count ? true : undefined));
     await using terminal = await Pty.open({ onBytes: () => undefined });
-    await symlink(terminal.path, device);
     expect(await until(1)).toBe(true);
-    await terminal[Symbol.asyncDispose]();
+    await symlink(terminal.path, device);
     expect(await until(2)).toBe(true);
+    await terminal[Symbol.asyncDispose]();
+    expect(await until(3)).toBe(true);
     stop.abort();
     await following;
-    expect(changes).toEqual([
-      { kind: "added", port: port("bench", device) },
-      { kind: "removed", port: port("bench", device) },
-    ]);
+    expect(lists).toEqual([[], [port("bench", device)], []]);
   });
 });
 
@@ -185,10 +204,10 @@ describe("one owner at a time", () => {
     const waits = Promise.withResolvers<number>();
     const second = owners[1]?.own("/dev/null", { signal: never, waitMs: 10_000, onWait: waits.resolve });
     expect(await waits.promise).toBe(process.pid);
-    if (first?.kind === "owned") await first.lock[Symbol.asyncDispose]();
+    await letGo(first);
     const got = await second;
     expect(got?.kind).toBe("owned");
-    if (got?.kind === "owned") await got.lock[Symbol.asyncDispose]();
+    await letGo(got);
   });
 
   test("a wait ends by its limit and by its signal; another port is free meanwhile", async () => {
@@ -201,7 +220,7 @@ describe("one owner at a time", () => {
     expect(await owners.own("/dev/null", { signal: AbortSignal.abort(), waitMs: 20 })).toEqual({ kind: "stopped" });
     const other = await owners.own("/dev/zero", { signal: never, waitMs: 1_000 });
     expect([first.kind, other.kind]).toEqual(["owned", "owned"]);
-    for (const owned of [first, other]) if (owned.kind === "owned") await owned.lock[Symbol.asyncDispose]();
+    for (const owned of [first, other]) await letGo(owned);
   });
 
   test("who reads and who waits to read are asked to leave, whether they came before the flash or after it", async () => {
@@ -217,10 +236,10 @@ describe("one owner at a time", () => {
     await Promise.all(asked.map(({ promise }) => promise));
     leave.abort();
     expect([await waiting, await late]).toEqual([{ kind: "stopped" }, { kind: "stopped" }]);
-    if (reader.kind === "owned") await reader.lock[Symbol.asyncDispose]();
+    await letGo(reader);
     const owned = await flash;
     expect(owned.kind).toBe("owned");
-    if (owned.kind === "owned") await owned.lock[Symbol.asyncDispose]();
+    await letGo(owned);
   });
 
   test("another process of ours is waited for, and not asked to leave", async () => {
@@ -253,7 +272,7 @@ describe("one owner at a time", () => {
     await reader;
     const owned = await own;
     expect(owned.kind).toBe("owned");
-    if (owned.kind === "owned") await owned.lock[Symbol.asyncDispose]();
+    await letGo(owned);
   });
 
   test("a program that locks the device itself is seen", async () => {
@@ -291,6 +310,7 @@ describe("what a device prints", () => {
       ports,
       owners,
       clock,
+      baud: serialLogBaud,
       signal: stop.signal,
       onOpen: opened.resolve,
       onLine: (line) => lines.push(line),
@@ -322,7 +342,7 @@ describe("what a device prints", () => {
     const { terminal, owners, end } = await read();
     const flash = await owners.own(terminal.path, { signal: new AbortController().signal, waitMs: 5_000 });
     expect([flash.kind, await end]).toEqual(["owned", { kind: "yielded" }]);
-    if (flash.kind === "owned") await flash.lock[Symbol.asyncDispose]();
+    await letGo(flash);
     await terminal[Symbol.asyncDispose]();
   });
 
@@ -348,6 +368,7 @@ describe("what a device prints", () => {
       ports,
       owners,
       clock,
+      baud: serialLogBaud,
       signal: new AbortController().signal,
       onLine: () => undefined,
     });
