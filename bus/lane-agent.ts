@@ -7,6 +7,7 @@
  * 3. Whoever asks whether it is there is answered as long as its connection is: the coordinator learns from the server that nobody
  *    listens any more before a beat is missed.
  */
+import { untilFired } from "#actor/until-fired.ts";
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -116,9 +117,4 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
   } finally {
     await connection.close();
   }
-}
-
-async function untilFired(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -16,7 +16,7 @@ import { type DeviceSettings, settingsOf } from "#cli/device-settings.ts";
 import { versionFor, wishFrom } from "#cli/esphome-version.ts";
 import type { Farm } from "#cli/farm.ts";
 import { agentNamed, type FlashWishes, type UploadHalf, uploadHalf } from "#cli/flash-wishes.ts";
-import { type Refusal, refusal, refusalOf } from "#cli/refusal.ts";
+import { type Refusal, refusal, refusalFor, refusalOf } from "#cli/refusal.ts";
 import { count } from "#cli/render.ts";
 import type { Session } from "#cli/session.ts";
 import { newChainId } from "#cli/submit.ts";
@@ -109,10 +109,7 @@ async function lookAt(
     return { wanted, settings, wishes, version: versionFor(wishes.esphomeVersion ?? settings.esphome, agents) };
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    // The file is named before each refusal.
-    const prefix = `${wanted.file}: `;
-    const reason = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message;
-    return { refusal: refusal(wanted.file, reason) };
+    return { refusal: refusalFor(wanted.file, error) };
   }
 }
 

@@ -1,4 +1,5 @@
 /** An input that cannot be used, and why. It does not stop the others. */
+import type { UsageError } from "#protocol/errors.ts";
 import { describeFailure, tailOf } from "#protocol/failure.ts";
 import type { Stop } from "#toolchain/attempt.ts";
 import { shown } from "#cli/clean-text.ts";
@@ -19,6 +20,12 @@ export function refusal(file: string, message: string): Refusal {
 export function refusalOf(file: string, stop: Stop): Refusal | undefined {
   if (stop.aborted) return undefined;
   return { file, message: describeFailure(stop.failure), tail: tailOf(stop.failure) };
+}
+
+/** What a file asks for in vain, as its refusal, which names the file itself. */
+export function refusalFor(file: string, { message }: UsageError): Refusal {
+  const prefix = `${file}: `;
+  return refusal(file, message.startsWith(prefix) ? message.slice(prefix.length) : message);
 }
 
 export function showRefusals(terminal: Terminal, refused: readonly Refusal[], isJson: boolean): void {

@@ -4,18 +4,18 @@ import { join } from "node:path";
 import type { ChainRequest } from "#protocol/admin.ts";
 import type { ArtifactManifest } from "#protocol/artifact.ts";
 import type { Chain } from "#protocol/chain.ts";
-import { InvariantError } from "#protocol/errors.ts";
+import { InvariantError, UsageError } from "#protocol/errors.ts";
 import type { Configuration } from "#protocol/ids.ts";
 import { addressOfTarget, networkOf } from "#protocol/job.ts";
 import { objectStores } from "#protocol/names.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import type { DeviceAddress } from "#cli/device-address.ts";
-import { settingsOf } from "#cli/device-settings.ts";
+import { type DeviceSettings, settingsOf } from "#cli/device-settings.ts";
 import type { Farm } from "#cli/farm.ts";
 import type { FlashWishes } from "#cli/flash-wishes.ts";
 import { nameOf } from "#cli/job-sentence.ts";
 import { prepare, type Prepared, readHalf, type WantedRequest } from "#cli/preparation.ts";
-import { type Refusal, refusal } from "#cli/refusal.ts";
+import { type Refusal, refusal, refusalFor } from "#cli/refusal.ts";
 import type { Retried } from "#cli/retry-choice.ts";
 import { defaultEsphomeVersion, type Session } from "#cli/session.ts";
 import { newChainId } from "#cli/submit.ts";
@@ -179,7 +179,14 @@ async function uploadAgain(
     return refusal(file, `the farm does not have the image any more that ${chain.id} flashed: use install`);
   }
   const version = manifest.esphome?.esphomeVersion ?? defaultEsphomeVersion;
-  const wanted = { version, settings: await settingsOf(file), flash: flashAgain(chain, place) };
+  let settings: DeviceSettings;
+  try {
+    settings = await settingsOf(file);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    return refusalFor(file, error);
+  }
+  const wanted = { version, settings, flash: flashAgain(chain, place) };
   const half = await readHalf(session, file, wanted);
   if (!("target" in half)) return half;
   const request = {

@@ -20,9 +20,3 @@ export interface Session {
 
 /** The release of ESPHome that a configuration is read and built with when none is named. */
 export const defaultEsphomeVersion = "2026.10.0";
-
-/** Until the first Ctrl-C. */
-export async function untilInterrupted({ interrupted }: Session): Promise<void> {
-  if (interrupted.aborted) return;
-  await new Promise<void>((resolve) => interrupted.addEventListener("abort", () => resolve(), { once: true }));
-}

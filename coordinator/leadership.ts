@@ -8,6 +8,7 @@
  * No promise of the farm hangs on this: every write is fenced by the stream of the records. Two reigns at once would only
  * disturb each other.
  */
+import { untilFired } from "#actor/until-fired.ts";
 import type { Clock } from "#actor/clock.ts";
 import type { Lease } from "#actor/lease.ts";
 import type { Log } from "#actor/log.ts";
@@ -103,7 +104,7 @@ export class Leadership implements Service {
     const reign = this.#makeReign(held);
     const ruling = this.#rule(reign);
     const keeping = held.keep();
-    const isOver = fired(AbortSignal.any([held.over, this.#stopping.signal]));
+    const isOver = untilFired(AbortSignal.any([held.over, this.#stopping.signal]));
     await Promise.race([Promise.allSettled([ruling]), Promise.allSettled([keeping]), isOver]);
     await reign.stop();
     held.end();
@@ -129,11 +130,4 @@ export class Leadership implements Service {
       this.#log.warn({ err: error }, "the lease could not be given up: it expires");
     }
   }
-}
-
-function fired(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

@@ -1,6 +1,5 @@
 /** How a device is flashed over a port of the machine beside it. */
 import { z } from "zod";
-import { ImageRole } from "#protocol/artifact.ts";
 
 /**
  * What a port is called for good: the name that the system made of the adapter's maker, product and serial number
@@ -47,7 +46,7 @@ export const SerialTool = z.discriminatedUnion("kind", [
     programmer: z.string().regex(/^[A-Za-z0-9_-]{1,40}$/),
     baud: z.number().int().min(300).max(2_000_000).optional(),
   }),
-  z.object({ kind: z.literal("command"), flasher: FlasherName, role: ImageRole.optional() }),
+  z.object({ kind: z.literal("command"), flasher: FlasherName }),
 ]);
 export type SerialTool = z.infer<typeof SerialTool>;
 

@@ -6,6 +6,7 @@
  * 2. It does not fall asleep while it is being updated.
  * 3. After `stop` nobody listens on its ports.
  */
+import { untilFired } from "#actor/until-fired.ts";
 import type { Clock } from "#actor/clock.ts";
 import { once } from "#actor/service.ts";
 import { type DeviceOptions, SimulatedDevice } from "#simulator/device.ts";
@@ -117,9 +118,4 @@ function eventOf(session: DeviceSession, { build, image }: SimulatedDevice): Dev
   if (committed) return { kind: "flashed", bytes: image?.length ?? announcedBytes, build };
   // The farm looks whether the port answers before it flashes.
   return announcedBytes === 0 ? undefined : { kind: "broken-off", receivedBytes, announcedBytes };
-}
-
-async function untilFired(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

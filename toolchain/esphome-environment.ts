@@ -23,7 +23,7 @@ import { abortedStop, failed, fileFailure, type Attempt, type Stop } from "#tool
 import { lockFolder } from "#actor/folder-lock.ts";
 import { markUse } from "#toolchain/marks-of-use.ts";
 import { isDiskFull, readPipRefusal, type PipRefusal } from "#toolchain/pip-refusal.ts";
-import { deadlineOf, endOfProcess } from "#toolchain/process-end.ts";
+import { deadlineOf, endOfProcess, hasSucceeded } from "#toolchain/process-end.ts";
 import { choosePython, findPythons, requiredPython, type Python, type PythonsFound } from "#toolchain/python.ts";
 
 export interface EsphomeEnvironment {
@@ -190,7 +190,7 @@ export class EsphomeEnvironments {
     let isReady = false;
     try {
       const venv = await run([python.path, "-m", "venv", place]);
-      if (!succeeded(venv)) return stopOf(venv, `a virtual environment of ${python.path}`, folder);
+      if (!hasSucceeded(venv)) return stopOf(venv, `a virtual environment of ${python.path}`, folder);
       const output: Buffer[] = [];
       const pip = [
         env.python,
@@ -207,9 +207,9 @@ export class EsphomeEnvironments {
         const said = Buffer.concat(output).toString("utf8");
         return { refusal: readPipRefusal(said, "esphome", version, python.version) };
       }
-      if (!succeeded(install)) return stopOf(install, `ESPHome ${version}`, folder);
+      if (!hasSucceeded(install)) return stopOf(install, `ESPHome ${version}`, folder);
       const asked = await run([env.esphome, "version"]);
-      if (!succeeded(asked)) return stopOf(asked, `ESPHome ${version}`, folder);
+      if (!hasSucceeded(asked)) return stopOf(asked, `ESPHome ${version}`, folder);
       if (!asked.tail.some((line) => line.trim() === `Version: ${version}`)) {
         const detail = `${env.esphome} says ${asked.tail.join(" ").slice(0, 200)}`;
         return failed({ kind: "toolchain-missing", missing: `ESPHome ${version}`, detail });
@@ -270,10 +270,6 @@ async function publish(folder: string, place: string, python: Python): Promise<v
   const draft = join(place, "ready.json");
   await writeFile(draft, JSON.stringify(marker));
   await rename(draft, markerOf(folder));
-}
-
-function succeeded(result: ProcessResult): boolean {
-  return result.end.kind === "exited" && result.end.exitCode === 0 && result.allGone;
 }
 
 function stopOf(result: ProcessResult, missing: string, folder: string): Stop {

@@ -1,7 +1,12 @@
-/** How a process that should have succeeded ended: as a failure, and in one line for a failure's detail. */
+/** How a process ended that should have succeeded: whether it did, as a failure, and in one line for a failure's detail. */
 import type { ProcessEnd, ProcessResult } from "#actor/subprocess.ts";
 import type { Failure } from "#protocol/failure.ts";
 import type { Stage } from "#protocol/limits.ts";
+
+/** Whether a program says of itself that it did what it should, and is gone; what a device holds is proved by more than that. */
+export function hasSucceeded({ end, allGone }: ProcessResult): boolean {
+  return end.kind === "exited" && end.exitCode === 0 && allGone;
+}
 
 /** @param stage of a job; absent for what the command line runs by itself. */
 export function deadlineOf({ limit, limitMs }: Extract<ProcessEnd, { kind: "deadline" }>, stage?: Stage): Failure {

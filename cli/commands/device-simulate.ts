@@ -1,4 +1,5 @@
 /** `flashyard device simulate`: devices that exist only here, so that a farm can be tried without hardware. */
+import { untilFired } from "#actor/until-fired.ts";
 import { copyFile, mkdir, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { GroupLedger } from "#actor/process-group.ts";
@@ -8,7 +9,7 @@ import { shown } from "#cli/clean-text.ts";
 import { runBuild } from "#cli/commands/build.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { size } from "#cli/render.ts";
-import { type Session, untilInterrupted } from "#cli/session.ts";
+import type { Session } from "#cli/session.ts";
 import { SimulatedFiles } from "#cli/simulated-files.ts";
 import type { DeviceBuild } from "#simulator/device-image.ts";
 import { factoryConfiguration, startFactoryDevices } from "#simulator/factory-devices.ts";
@@ -209,7 +210,7 @@ function tellStart({ terminal }: Session, { json: isJson = false }: SimulateOpti
 
 async function untilCtrlC(session: Session, next: string): Promise<ExitCode> {
   session.terminal.note(`next, in another terminal: ${next}; Ctrl-C ends the devices here`);
-  await untilInterrupted(session);
+  await untilFired(session.interrupted);
   return exitCodes.done;
 }
 

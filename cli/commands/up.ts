@@ -1,11 +1,12 @@
 /** `flashyard up`: a whole farm on this machine until Ctrl-C. */
+import { untilFired } from "#actor/until-fired.ts";
 import { join } from "node:path";
 import { automaticSlots, defaultHome, thisMachine } from "#actor/agent-settings.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { agentVariables } from "#cli/agent-variables.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { localAgents, startLocalFarm } from "#cli/local-farm.ts";
-import { type Session, untilInterrupted } from "#cli/session.ts";
+import type { Session } from "#cli/session.ts";
 
 export interface UpOptions {
   readonly port?: number;
@@ -57,7 +58,7 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
   if (options.port !== undefined && options.port !== defaultPort) {
     terminal.line(`  elsewhere on this machine: export FLASHYARD_NATS_URL=${farm.url}`);
   }
-  await untilInterrupted(session);
+  await untilFired(session.interrupted);
   terminal.note("ending the farm; a flash that has begun goes on to its end (Ctrl-C again: at once)");
   return exitCodes.done;
 }

@@ -184,6 +184,9 @@ test("a clean and an upload are run again as what they were", async () => {
   const before = farm.work.given.length;
   expect((await farm.within("retry", "desk", "--folder", folder)).code).toBe(1);
   expect(given("desk", before)).toEqual(["upload"]);
+  await write("desk", ".flashyard:", "  medium: pigeon");
+  const bad = await farm.within("retry", "desk", "--folder", folder);
+  expect([bad.code, bad.err]).toEqual([2, expect.stringMatching(/desk\.yaml: \.flashyard: `medium` cannot be used/)]);
   farm.work.failsCleans = true;
   expect((await farm.within("clean", "desk")).code).toBe(1);
   farm.work.failsCleans = false;

@@ -2,6 +2,7 @@
  * Flashes AVR parts with avrdude, over a bootloader or a programmer. Its verification stays on: success is exit code 0 *and* bytes that
  * were read back. It compares the part's signature by itself, and ends without a write when another part answers.
  */
+import { hasSucceeded } from "#toolchain/process-end.ts";
 import type { ProcessResult } from "#actor/subprocess.ts";
 import type { Failure } from "#protocol/failure.ts";
 import type { StageLimit } from "#protocol/limits.ts";
@@ -11,7 +12,6 @@ import { AvrdudeReport } from "#upload-agent/serial/avrdude-output.ts";
 import type { Identified } from "#upload-agent/serial/esptool.ts";
 import {
   failureOfTool,
-  hasSucceeded,
   refuseStart,
   runTool,
   type ToolImage,

@@ -1,11 +1,11 @@
 /** Flashes with a command that the agent's owner has written down (`upload-agent/serial/flasher-file.ts`). Its exit code is its word. */
+import { hasSucceeded } from "#toolchain/process-end.ts";
 import type { Effect } from "#protocol/failure.ts";
 import type { StageLimit } from "#protocol/limits.ts";
 import type { FlashResult } from "#upload-agent/flasher.ts";
 import type { CommandFlasherSpec } from "#upload-agent/serial/flasher-file.ts";
 import {
   failureOfTool,
-  hasSucceeded,
   refuseStart,
   runTool,
   type ToolImage,

@@ -15,9 +15,8 @@ import { plainEnvironment, type ProcessResult, runProcess } from "#actor/subproc
 import { stageLimits } from "#protocol/limits.ts";
 import { abortedStop, type Attempt, failed, fileFailure, type Stop } from "#toolchain/attempt.ts";
 import { discardUnready, markerOf } from "#toolchain/environment-room.ts";
-import { deadlineOf, endOfProcess } from "#toolchain/process-end.ts";
+import { deadlineOf, endOfProcess, hasSucceeded } from "#toolchain/process-end.ts";
 import { choosePython, findPythons, satisfies } from "#toolchain/python.ts";
-import { hasSucceeded } from "#upload-agent/serial/serial-tool.ts";
 
 export interface Esptool {
   /** What starts it. */

@@ -7,6 +7,7 @@
  * 3. Success is exit code 0 *and* a hash that was read back for every segment. What esptool prints only makes an effect worse.
  * 4. The slow rate is tried once, after the fast one failed; never after a chip or an image was refused, or somebody called it off.
  */
+import { hasSucceeded } from "#toolchain/process-end.ts";
 import type { Effect, Failure } from "#protocol/failure.ts";
 import type { ProcessResult } from "#actor/subprocess.ts";
 import type { StageLimit } from "#protocol/limits.ts";
@@ -17,7 +18,6 @@ import { EsptoolReport } from "#upload-agent/serial/esptool-output.ts";
 import { judgeImage } from "#upload-agent/serial/image-header.ts";
 import {
   failureOfTool,
-  hasSucceeded,
   notBegun,
   refuseStart,
   runTool,

@@ -274,7 +274,7 @@ function chooseImages(tool: SerialTool, images: readonly SerialImage[]): Chosen 
       return unsuitable(`avrdude writes one file of Intel HEX, and the build has ${hex.length} (*.hex)`);
     }
     case "command": {
-      const roles: readonly ImageRole[] = tool.role === undefined ? ["factory", "ota", "other"] : [tool.role];
+      const roles: readonly ImageRole[] = ["factory", "ota", "other"];
       const found = roles.map(ofRole).find((some) => some.length > 0) ?? [];
       if (found.length === 1) return { ok: true, images: found };
       return unsuitable(

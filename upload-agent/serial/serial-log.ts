@@ -2,6 +2,7 @@
  * What a device prints on its port, line by line. It owns the port meanwhile, and gives it up at once when somebody of the same
  * process wants to flash there.
  */
+import { untilFired } from "#actor/until-fired.ts";
 import type { Clock } from "#actor/clock.ts";
 import { LineSplitter } from "#actor/line-splitter.ts";
 import type { Failure } from "#protocol/failure.ts";
@@ -61,11 +62,7 @@ export async function readSerialLog(id: PortId, options: SerialLogOptions): Prom
   await using open = opened;
   options.onOpen?.();
   const over = AbortSignal.any([signal, isAsked.signal]);
-  const ended = new Promise<void>((resolve) => {
-    if (over.aborted) resolve();
-    over.addEventListener("abort", () => resolve(), { once: true });
-  });
-  await Promise.race([open.closed, ended]);
+  await Promise.race([open.closed, untilFired(over)]);
   lines.end();
   if (signal.aborted) return { kind: "stopped" };
   return isAsked.signal.aborted ? { kind: "yielded" } : { kind: "closed" };

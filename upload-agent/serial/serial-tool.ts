@@ -63,11 +63,6 @@ export function runTool(
   });
 }
 
-/** Whether a program says of itself that it did what it should, and is gone; what a device holds is proved by more than that. */
-export function hasSucceeded({ end, allGone }: ProcessResult): boolean {
-  return end.kind === "exited" && end.exitCode === 0 && allGone;
-}
-
 export interface ToolEnd {
   /** `esptool`, `avrdude`, the command's name. */
   readonly tool: string;
