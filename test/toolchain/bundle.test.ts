@@ -2,7 +2,7 @@ import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { plainEnvironment } from "#actor/subprocess.ts";
 import { makeBundle } from "#toolchain/bundle.ts";
 import type { EsphomeEnvironment } from "#toolchain/esphome-environment.ts";
@@ -20,7 +20,10 @@ beforeEach(async () => {
   await writeFile(yaml, "esphome:\n  name: porch\n");
   env = { version: "2026.10.0", esphome: join(home.path, "esphome"), python: "", variables: plainEnvironment() };
 });
-afterEach(() => home[Symbol.asyncDispose]());
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await home[Symbol.asyncDispose]();
+});
 
 /** An `esphome` whose `bundle --output FILE` is this piece of shell. */
 const setEsphome = (script: string) => writeFile(env.esphome, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
@@ -45,10 +48,14 @@ test("the same files give the same bytes, whenever and however they were compres
 });
 
 test("nothing of a bundle is left in the folder for temporary files", async () => {
+  // A folder of its own: other processes make bundles in the machine's one at the same time.
+  const temporary = join(home.path, "temporary");
+  await mkdir(temporary);
+  vi.stubEnv("TMPDIR", temporary);
+  expect(tmpdir()).toBe(temporary);
   await setBundle(bundleOf([{ path: "porch.yaml", content: "esphome:\n" }]));
-  await makeBundle(env, yaml);
-  const left = (await readdir(tmpdir())).filter((name) => name.startsWith("flashyard-bundle-"));
-  expect(left).toEqual([]);
+  expect((await makeBundle(env, yaml)).ok).toBe(true);
+  expect(await readdir(temporary)).toEqual([]);
 });
 
 test("a missing file, a folder and a secrets file are said to be no configuration", async () => {
