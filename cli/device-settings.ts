@@ -95,8 +95,15 @@ async function textOf(file: string): Promise<string> {
 
 /** As text throughout, because 2026.10 is no number here. ESPHome's own tags stand for whatever follows them. */
 function contentOf(text: string): unknown {
-  const document = parseDocument(text, { schema: "failsafe", logLevel: "silent", uniqueKeys: false });
-  return document.errors.length > 0 ? undefined : document.toJS({ maxAliasCount: -1 });
+  try {
+    const document = parseDocument(text, { schema: "failsafe", logLevel: "silent", uniqueKeys: false });
+    // Aliases are not copied, so that any number of them takes no room.
+    return document.errors.length > 0 ? undefined : document.toJS({ maxAliasCount: -1 });
+  } catch (error) {
+    // An alias of nothing, and nesting beyond the stack.
+    if (error instanceof ReferenceError || error instanceof RangeError) return undefined;
+    throw error;
+  }
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -1,6 +1,7 @@
 /** One command line from its words to its exit code, for any terminal. */
 import { CommanderError } from "commander";
 import { isFarmError, messageOf, UnavailableError, UsageError } from "#protocol/errors.ts";
+import { cleanLine } from "#toolchain/tool-output.ts";
 import { commandLine } from "#cli/command-line.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import type { Session } from "#cli/session.ts";
@@ -35,7 +36,8 @@ export async function invoke({ argv, makeSession, interrupted, say }: Invocation
     await program.parseAsync(dashes === -1 ? argv : argv.slice(0, dashes), { from: "user" });
     return code;
   } catch (error) {
-    return codeOf(error, interrupted.aborted, say);
+    // What went wrong quotes names and text of others.
+    return codeOf(error, interrupted.aborted, (text) => say(text.split("\n").map(cleanLine).join("\n")));
   }
 }
 

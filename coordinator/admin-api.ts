@@ -5,6 +5,7 @@ import { decode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
 import { type AgentId, ChainId, JobName, jobRef } from "#protocol/ids.ts";
 import { isTerminal } from "#protocol/job.ts";
+import { askBytesMax } from "#protocol/limits.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { farmVersion } from "#protocol/version.ts";
 import type { Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
@@ -69,6 +70,11 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
   const answer = (body: AdminAnswer) => call.answer(body);
   switch (request.kind) {
     case "submit": {
+      const large = request.chains.find((chain) => JSON.stringify(chain).length > askBytesMax);
+      if (large !== undefined) {
+        const message = `the request for ${large.configuration} is larger than the ${askBytesMax} bytes that a chain may have`;
+        return answer({ kind: "refused", code: "too-large", message });
+      }
       const chains = request.chains.filter(({ id }) => !ports.isKnown(id));
       if (chains.length === 0) {
         return answer({ kind: "accepted", chains: request.chains.map((chain) => chain.id), superseded: [] });

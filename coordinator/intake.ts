@@ -1,5 +1,6 @@
 /** Turns what agents say into events. What cannot be decoded is logged and left unanswered or refused. */
 import { decode } from "#protocol/envelope.ts";
+import { askBytesMax } from "#protocol/limits.ts";
 import { Ask, type AskAnswer } from "#protocol/messages.ts";
 import { agentOfAsk } from "#protocol/names.ts";
 import type { Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
@@ -27,6 +28,12 @@ type AgentEvent = Extract<FarmEvent, { readonly answerTo: AnswerTo; readonly boo
 
 function eventOf(call: Call, answers: Answers, log: Log): AgentEvent | undefined {
   const agent = agentOfAsk(call.subject);
+  if (call.bytes.length > askBytesMax) {
+    const reason = `the message has ${call.bytes.length} bytes, at most ${askBytesMax} are allowed`;
+    log.warn({ subject: call.subject, reason }, "an agent's message is too large");
+    call.answer({ v: 1, verdict: "drop", reason } satisfies AskAnswer);
+    return undefined;
+  }
   const decoded = decode(Ask, call.bytes);
   if (agent === undefined || !decoded.ok) {
     log.warn(

@@ -109,3 +109,9 @@ export const historyDaysMax = 90;
 export const atomicRecordsMax = 1_000;
 /** Chains of one request; with those that they supersede they must not be more than `atomicRecordsMax`. */
 export const chainsPerRequestMax = atomicRecordsMax;
+
+/**
+ * What one claim, one report and one chain of a request may have as JSON: a report with forty lines of an error and sixteen images has 30 kB.
+ * Without it a report would fit into a message and its record not, and the coordinator could never write it.
+ */
+export const askBytesMax = 256 * 1024;

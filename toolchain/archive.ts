@@ -8,6 +8,7 @@ import { Readable } from "node:stream";
 import { createGunzip, gunzipSync, gzipSync } from "node:zlib";
 import { Parser, type ReadEntry } from "tar";
 import { messageOf } from "#protocol/errors.ts";
+import { cleanLine } from "#toolchain/tool-output.ts";
 import { bundleBytesMax, bundleFilesMax, bundleUnpackedBytesMax } from "#protocol/limits.ts";
 
 export interface ArchiveEntry {
@@ -38,6 +39,10 @@ export const bundleLimits: ArchiveLimits = {
 
 /** Longest path and path part: what every usual file system takes. */
 const pathBytesMax = 1_000;
+/** Zeros behind the end of a tar: packers fill up to a record, which has 10 KiB by default and at most 1 MiB. */
+const paddingBytesMax = 1_048_576;
+const blockBytes = 512;
+const zeroBlock = Buffer.alloc(blockBytes);
 const partBytesMax = 255;
 
 /**
@@ -117,6 +122,8 @@ export async function readTar(
   parser.on("ignoredEntry", (raw: ReadEntry) =>
     refuse(`${shown(raw.path)} is a ${raw.type}, only files and folders are allowed`),
   );
+  let padding: number | undefined;
+  parser.on("eof", () => (padding ??= 0));
   // Headers and padding come on top of what the files hold: up to three blocks an entry.
   const inflatedMax = limits.unpackedBytesMax + limits.filesMax * 2_048 + 1_048_576;
   let inflated = 0;
@@ -124,11 +131,19 @@ export async function readTar(
     for await (const chunk of tar) {
       // The parser would inflate a second layer by itself, uncounted.
       if (inflated === 0 && isCompressed(chunk)) return "it is compressed twice";
-      inflated += chunk.length;
-      if (inflated > inflatedMax) return tooLarge(limits);
-      parser.write(chunk);
+      for (const piece of aroundZeros(chunk, inflated)) {
+        inflated += piece.length;
+        if (inflated > inflatedMax) return tooLarge(limits);
+        if (padding !== undefined) {
+          // The parser passes over it, another program might not; and a bomb of zeros would keep both busy.
+          padding += piece.length;
+          if (padding > paddingBytesMax || piece.some((byte) => byte !== 0)) return "something stands behind its end";
+        }
+        parser.write(piece);
+        if (thrown !== undefined) break;
+        if (refusal !== undefined) return refusal;
+      }
       if (thrown !== undefined) break;
-      if (refusal !== undefined) return refusal;
     }
     if (thrown === undefined) parser.end();
   } catch (error) {
@@ -136,13 +151,24 @@ export async function readTar(
     return `it cannot be unpacked (${messageOf(error)})`;
   }
   if (thrown !== undefined) throw (thrown as { readonly error: unknown }).error;
-  return refusal;
+  return refusal ?? (gate.files === 0 ? "it holds no file" : undefined);
+}
+
+/** The chunk whole, or block by block where the archive may end in it. `at` is where it begins. */
+function* aroundZeros(chunk: Buffer, at: number): Generator<Buffer> {
+  if (!chunk.includes(zeroBlock)) return yield chunk;
+  let from = 0;
+  for (let to = blockBytes - (at % blockBytes); from < chunk.length; to += blockBytes) {
+    yield chunk.subarray(from, to);
+    from = to;
+  }
 }
 
 /** Decides entry by entry what may come in. */
 class EntryGate {
   readonly #limits: ArchiveLimits;
   readonly #kinds = new Map<string, "file" | "folder">();
+  files = 0;
   #bytes = 0;
 
   constructor(limits: ArchiveLimits) {
@@ -157,28 +183,42 @@ class EntryGate {
     if (path.reason !== undefined) return `${shown(raw.path)} ${path.reason}`;
     // `remain` is what the parser will really deliver; an extended header may claim another size.
     const bytes = Math.max(raw.size, raw.remain);
-    if (!Number.isSafeInteger(bytes) || bytes < 0) return `${shown(raw.path)} has no valid size`;
+    // The parser takes a size that it cannot read for none.
+    const hasSize = kind === "folder" || raw.header.size !== undefined;
+    if (!hasSize || !Number.isSafeInteger(bytes) || bytes < 0) return `${shown(raw.path)} has no valid size`;
     this.#bytes += bytes;
     if (this.#bytes > this.#limits.unpackedBytesMax) return tooLarge(this.#limits);
     const clash = this.#clash(path.parts, kind);
     if (clash !== undefined) return clash;
     if (this.#kinds.size > this.#limits.filesMax) return `it has more than ${this.#limits.filesMax} files and folders`;
+    if (kind === "file") this.files += 1;
     return { path: path.parts.join("/"), kind, isExecutable: ((raw.mode ?? 0) & 0o100) !== 0, bytes };
   }
 
-  /** Twins: two entries of one name (also when they differ only in how Unicode composes it), or a file used as a folder. */
+  /**
+   * Twins: two entries that some file system takes for one (by case, or by how Unicode composes a name), or a file used as a folder.
+   * A bundle then means the same on every build machine.
+   */
   #clash(parts: readonly string[], kind: "file" | "folder"): string | undefined {
-    const name = parts.join("/").normalize("NFC");
+    const path = parts.join("/");
+    const name = folded(path);
     const known = this.#kinds.get(name);
-    if (known === "file" || (known === "folder" && kind === "file")) return `${shown(name)} is in it twice`;
+    if (known === "file" || (known === "folder" && kind === "file")) {
+      return `${shown(path)} is in it twice, as some file systems see it (upper and lower case are one there)`;
+    }
     for (let depth = 1; depth < parts.length; depth++) {
-      const above = parts.slice(0, depth).join("/").normalize("NFC");
+      const above = folded(parts.slice(0, depth).join("/"));
       if (this.#kinds.get(above) === "file") return `${shown(above)} is in it as a file and as a folder`;
       this.#kinds.set(above, "folder");
     }
     if (name !== "") this.#kinds.set(name, kind);
     return undefined;
   }
+}
+
+/** Equal for names that are one file on a disk that does not tell case or composition apart. */
+export function folded(name: string): string {
+  return name.normalize("NFC").toUpperCase().toLowerCase().normalize("NFC");
 }
 
 function kindOf(raw: ReadEntry): "file" | "folder" | undefined {
@@ -194,6 +234,10 @@ type PlainPath = { readonly parts: readonly string[]; readonly reason?: undefine
 function plainPath(path: string, kind: "file" | "folder"): PlainPath {
   if (path.startsWith("/") || /^[A-Za-z]:/.test(path)) return { reason: "is an absolute path" };
   if (/[\p{Cc}\\]/u.test(path)) return { reason: "has a control character or backslash in its name" };
+  // What shows the end of a name before its beginning, or on a line of its own, is there to deceive whoever reads it.
+  if (/[\u2028\u2029\u202a-\u202e\u2066-\u2069]/.test(path))
+    return { reason: "has a sign in its name that turns the direction of text" };
+  if (path.includes("\ufffd")) return { reason: "has a name that is not UTF-8" };
   const parts = path.split("/").filter((part) => part !== "" && part !== ".");
   if (parts.includes("..")) return { reason: "leads out of the bundle" };
   if (parts.length === 0 && kind === "file") return { reason: "has no name" };
@@ -212,5 +256,5 @@ function tooLarge(limits: ArchiveLimits): string {
 
 /** A name from the archive, safe to print. */
 function shown(name: string): string {
-  return JSON.stringify(name.slice(0, 120));
+  return JSON.stringify(cleanLine(name.slice(0, 120)));
 }

@@ -12,7 +12,7 @@ import { closeSync, createReadStream, mkdirSync, openSync, type Stats, writeSync
 import { lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import { bundleLimits, readTar, type ArchiveEntry, type ArchiveLimits } from "#toolchain/archive.ts";
+import { bundleLimits, folded, readTar, type ArchiveEntry, type ArchiveLimits } from "#toolchain/archive.ts";
 import { failed, fileFailure, type Attempt, type Stop } from "#toolchain/attempt.ts";
 
 /** Our own corner of a build folder: the stage and the record. */
@@ -68,7 +68,7 @@ async function fillStage(tar: string, stage: string, limits: ArchiveLimits): Pro
   let reserved: string | undefined;
   try {
     const refusal = await readTar(createReadStream(tar), limits, (entry) => {
-      const [top, second = ""] = entry.path.split("/");
+      const [top, second = ""] = folded(entry.path).split("/");
       if (top === ownFolder) reserved ??= `${ownFolder} is a reserved name`;
       if (entry.kind === "folder" || reserved !== undefined) return undefined;
       if (top === warmFolder && builtInWarmFolder.has(second)) return undefined;
