@@ -1,4 +1,4 @@
-/** Real programs try to get out of a build, through the real driver. Without the sandbox every one of them succeeds. */
+/** Real programs try to get out of a build, through the real driver. */
 import { createServer } from "node:net";
 import { cp, mkdir, open, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { once } from "node:events";
