@@ -245,7 +245,7 @@ test("a daemon that has left its session dies with the build, and the ledger is 
 
 test("calling a build off ends what has left its session", async () => {
   const abort = new AbortController();
-  const script = "setsid sh -c 'setsid sleep 54321 & wait' & echo started; wait";
+  const script = "setsid sh -c 'setsid sleep 54321 & echo started; wait' & wait";
   const result = await run(["sh", "-c", script], { signal: abort.signal, onLine: () => abort.abort() });
   expect(result).toEqual({ ok: false, aborted: true });
   const commands = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
