@@ -33,6 +33,25 @@ export interface CompileSettings {
   readonly treesBytesMax?: number;
   /** FLASHYARD_ENVIRONMENTS: how many ESPHome environments the machine keeps. */
   readonly environmentsMax: number;
+  readonly sandbox: SandboxChoice;
+}
+
+/** What builds run in, and what each may take. */
+export interface SandboxChoice {
+  /** FLASHYARD_SANDBOX */
+  readonly level: "auto" | "none" | "bubblewrap";
+  /** FLASHYARD_BUILD_MEMORY_GB; absent: a slot's share. */
+  readonly memoryBytesMax?: number;
+  /** FLASHYARD_BUILD_PROCESSES */
+  readonly processesMax: number;
+  /** FLASHYARD_BUILD_DISK_GB: a build's tree. */
+  readonly diskBytesMax: number;
+  /** FLASHYARD_SANDBOX_NETWORK */
+  readonly hasNetwork: boolean;
+  /** FLASHYARD_SANDBOX_TOOLS: whether builds share the home in which their tools are kept. */
+  readonly sharesTools: boolean;
+  /** FLASHYARD_SANDBOX_READS: folders that builds may read. */
+  readonly readable: readonly string[];
 }
 
 /** What only an upload agent is told. */
@@ -62,6 +81,7 @@ const gigabyte = 1e9;
 /** As ESPHome calls them in a configuration: `esp32`, `host`, `bk72xx`. */
 const platform = z.string().regex(/^[a-z0-9_]{1,40}$/, "a platform has a-z, 0-9 and _ (at most 40)");
 
+const absoluteFolder = z.string().regex(/^\/[^/]/, "a folder is named from the root, and is not the root");
 const ownAddress = z.ipv4("multicast DNS is on, off, or for IPv4 addresses of this machine");
 
 export function defaultCacheFolder(env: NodeJS.ProcessEnv): string {
@@ -118,7 +138,47 @@ export function readCompileSettings(env: NodeJS.ProcessEnv): CompileSettings {
     ...(platforms.length === 0 ? {} : { pinnedPlatforms: platforms }),
     ...(trees === undefined ? {} : { treesBytesMax: Math.round(Number(trees) * gigabyte) }),
     environmentsMax: Number(environments),
+    sandbox: readSandboxChoice(env),
   };
+}
+
+/** @throws UsageError `bad-setting` with the variable's name and value. */
+function readSandboxChoice(env: NodeJS.ProcessEnv): SandboxChoice {
+  const memory = env["FLASHYARD_BUILD_MEMORY_GB"];
+  const processes = env["FLASHYARD_BUILD_PROCESSES"] ?? "512";
+  if (!/^[1-9]\d{1,4}$/.test(processes)) {
+    throw bad("FLASHYARD_BUILD_PROCESSES", processes, "a build has a number of processes from 10 to 99999");
+  }
+  return {
+    level: oneOf("FLASHYARD_SANDBOX", env, ["none", "auto", "bubblewrap"]),
+    ...(memory === undefined ? {} : { memoryBytesMax: gigabytesOf("FLASHYARD_BUILD_MEMORY_GB", memory) }),
+    processesMax: Number(processes),
+    diskBytesMax: gigabytesOf("FLASHYARD_BUILD_DISK_GB", env["FLASHYARD_BUILD_DISK_GB"] ?? "10"),
+    hasNetwork: oneOf("FLASHYARD_SANDBOX_NETWORK", env, ["on", "off"]) === "on",
+    sharesTools: oneOf("FLASHYARD_SANDBOX_TOOLS", env, ["shared", "own"]) === "shared",
+    readable: listOf("FLASHYARD_SANDBOX_READS", env["FLASHYARD_SANDBOX_READS"], absoluteFolder),
+  };
+}
+
+/** The first choice is what counts when the variable is not set. */
+function oneOf<const T extends string>(variable: string, env: NodeJS.ProcessEnv, choices: readonly [T, ...T[]]): T {
+  const value = env[variable] ?? choices[0];
+  const choice = choices.find((one) => one === value);
+  if (choice === undefined) throw bad(variable, value, `it is one of ${choices.join(", ")}`);
+  return choice;
+}
+
+function gigabytesOf(variable: string, text: string): number {
+  if (/^\d{1,5}(\.\d{1,3})?$/.test(text) && Number(text) > 0) return Math.round(Number(text) * gigabyte);
+  throw bad(variable, text, "it is a number of gigabytes, more than 0 and less than 100000");
+}
+
+/**
+ * What a build may have of the memory when nobody says it: a slot's share without the system's gigabyte, and 2 GB at least, because
+ * less fails builds for an ESP32 that would have passed by swapping.
+ */
+export function automaticMemoryBytes(slots: number, { memoryBytes }: Machine): number {
+  return Math.max(2 * gigabyte, Math.floor((memoryBytes - gigabyte) / slots));
 }
 
 /** @throws UsageError `bad-setting` with the variable's name and value. */

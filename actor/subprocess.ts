@@ -8,6 +8,7 @@
 import { execa } from "execa";
 import { type Clock, systemClock } from "#actor/clock.ts";
 import { LineSplitter } from "#actor/line-splitter.ts";
+import { type LimitReached, type ProcessLimits, diskReached, watchLimits } from "#actor/process-limits.ts";
 import { endGroup, type GroupLedger } from "#actor/process-group.ts";
 import { killGraceMs, logLineBytesMax } from "#protocol/limits.ts";
 
@@ -17,6 +18,7 @@ export type ProcessEnd =
   /** The caller's signal fired. */
   | { readonly kind: "aborted" }
   | { readonly kind: "deadline"; readonly limit: "silence" | "total"; readonly limitMs: number }
+  | { readonly kind: "over-limit"; readonly reached: LimitReached }
   | { readonly kind: "not-started"; readonly reason: "not-found" | "other"; readonly detail: string };
 
 export interface ProcessResult {
@@ -46,6 +48,8 @@ export interface ProcessOptions {
   /** Told the leader's process id once it runs. */
   readonly onStart?: (pid: number) => void;
   readonly input?: string;
+  /** Of all its processes together. */
+  readonly limits?: ProcessLimits;
 }
 
 /** What was written before the end is read in milliseconds; longer only waits for somebody who keeps the pipe. */
@@ -136,7 +140,15 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
     );
   });
   await noted;
+  const { limits } = options;
+  const watching = new AbortController();
+  const watch = async (held: ProcessLimits) => {
+    const reached = await watchLimits(pid, held, clock, watching.signal).catch(() => undefined);
+    if (reached !== undefined) cutOff({ kind: "over-limit", reached });
+  };
+  if (limits !== undefined) void watch(limits);
   await Promise.race([exit, mustEnd]);
+  watching.abort();
   clearTimeout(totalTimer);
   clearTimeout(silenceTimer);
   options.signal?.removeEventListener("abort", onAbort);
@@ -152,5 +164,8 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
     await allRead;
   }
   await options.ledger?.forget(pid);
-  return done(cut ?? (await exit), allGone);
+  const end = cut ?? (await exit);
+  const hasFailed = end.kind === "signalled" || (end.kind === "exited" && end.exitCode !== 0);
+  const reached = limits !== undefined && hasFailed ? await diskReached(limits).catch(() => undefined) : undefined;
+  return done(reached === undefined ? end : { kind: "over-limit", reached }, allGone);
 }

@@ -115,6 +115,8 @@ export function describeEnd(result: ProcessResult): string {
       return `ended by ${result.end.signal}${said}`;
     case "aborted":
       return "interrupted";
+    case "over-limit":
+      return `over its limit of ${result.end.reached.resource}`;
     case "deadline":
       return `not done after ${result.end.limitMs / 1000} s${said}`;
     case "not-started":

@@ -9,6 +9,7 @@ import { imageBytesMax } from "#protocol/artifact.ts";
 import type { Configuration } from "#protocol/ids.ts";
 import { stageLimits, type StageLimits } from "#protocol/limits.ts";
 import type { BuildProgress } from "#compile-agent/output.ts";
+import type { Sandbox } from "#compile-agent/sandbox/sandbox.ts";
 import { keepImage, type KeptImage, type Tree, type Workspace } from "#compile-agent/workspace.ts";
 import { abortedStop, failed, type Attempt, type Stop } from "#toolchain/attempt.ts";
 
@@ -25,6 +26,8 @@ export interface BuildRequest<Spec> {
   readonly ledger?: GroupLedger | undefined;
   readonly clock?: Clock | undefined;
   readonly limits?: StageLimits | undefined;
+  /** Absent: none. */
+  readonly sandbox?: Sandbox | undefined;
 }
 
 /** How a stage of this build is held to its limits. */

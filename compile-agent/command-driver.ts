@@ -15,6 +15,7 @@ import {
   type WantedImage,
 } from "#compile-agent/build.ts";
 import { ProgressMeter } from "#compile-agent/output.ts";
+import { plainSandbox } from "#compile-agent/sandbox/sandbox.ts";
 import type { Tree } from "#compile-agent/workspace.ts";
 import { abortedStop, failed, fileFailure, type Attempt, type Stop } from "#toolchain/attempt.ts";
 import { failureOfEnd } from "#toolchain/esphome-command.ts";
@@ -45,7 +46,7 @@ async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree):
   const { spec, workspace } = request;
   const unpacked = await inTreeStage(request, "unpacking", tree, () => unpackBundle(request.tar, tree.source));
   if (!unpacked.ok) return unpacked;
-  const stop = await runCommand(request, tree.source);
+  const stop = await runCommand(request, tree);
   if (stop !== undefined) return stop;
   const folder = await workspace.resultFolder();
   const images = await inTreeStage(request, "collecting", tree, async () => {
@@ -62,15 +63,17 @@ async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree):
 }
 
 /** @returns why there is nothing to collect; undefined when the command succeeded. */
-async function runCommand(request: BuildRequest<CommandBuildSpec>, source: string): Promise<Stop | undefined> {
+async function runCommand(request: BuildRequest<CommandBuildSpec>, tree: Tree): Promise<Stop | undefined> {
   const { argv } = request.spec;
+  const { source } = tree;
+  const { wrap, limits } = await (request.sandbox ?? plainSandbox).confine(tree);
+  const env = plainEnvironment({ NO_COLOR: "1", TERM: "dumb", GIT_TERMINAL_PROMPT: "0" });
   const output = new ToolOutput();
   const meter = new ProgressMeter(request.onProgress);
   meter.say({ phase: "compiling" });
   const result = await runProcess({
-    argv,
-    cwd: source,
-    env: plainEnvironment({ NO_COLOR: "1", TERM: "dumb", GIT_TERMINAL_PROMPT: "0" }),
+    ...wrap({ argv, cwd: source, env }),
+    ...(limits === undefined ? {} : { limits }),
     ...(request.limits ?? stageLimits).compiling,
     onLine: (line) => {
       const shown = output.push(line);

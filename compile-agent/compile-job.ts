@@ -16,6 +16,7 @@ import type { BundleCache, TakenBundle } from "#compile-agent/bundle-cache.ts";
 import { clean } from "#compile-agent/clean-job.ts";
 import { buildWithCommand } from "#compile-agent/command-driver.ts";
 import { buildWithEsphome } from "#compile-agent/esphome-driver.ts";
+import type { Sandbox } from "#compile-agent/sandbox/sandbox.ts";
 import type { Workspace } from "#compile-agent/workspace.ts";
 import type { Stop } from "#toolchain/attempt.ts";
 import type { EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
@@ -26,6 +27,8 @@ export interface CompileServices {
   readonly workspace: Workspace;
   readonly environments: EsphomeEnvironments;
   readonly ledger: GroupLedger;
+  /** What builds run in; absent: none. */
+  readonly sandbox?: Sandbox;
   readonly clock: Clock;
   readonly limits?: StageLimits;
   readonly openLog: (chain: ChainId, job: JobName) => Pick<JobLogWriter, "line" | "close">;
@@ -121,8 +124,8 @@ async function build(
 ): Promise<BuildResult> {
   await using bundle = taken;
   const { tar } = bundle;
-  const { workspace, ledger, environments, clock, limits } = services;
-  const common = { tar, configuration, workspace, signal, onLine, onProgress, ledger, clock, limits };
+  const { workspace, ledger, environments, clock, limits, sandbox } = services;
+  const common = { tar, configuration, workspace, signal, onLine, onProgress, ledger, clock, limits, sandbox };
   switch (spec.driver) {
     case "esphome":
       return await buildWithEsphome({ ...common, spec, environments });

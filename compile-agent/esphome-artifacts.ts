@@ -1,5 +1,5 @@
 /** Finds what ESPHome built, through the files that it writes for other programs (`storage_json.py`, `writer.py`). */
-import { access, readFile } from "node:fs/promises";
+import { readFile, realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { z } from "zod";
 import type { EsphomeBuild } from "#protocol/artifact.ts";
@@ -40,15 +40,19 @@ export async function findEsphomeArtifacts(source: string, entry: string): Promi
   const storage = Storage.safeParse(await readJson(storageFile));
   if (!storage.success) return undefined;
   const { name, build_path: buildPath, firmware_bin_path: firmware } = storage.data;
+  const root = await realpath(source);
+  // The build wrote these paths: whatever leads out of its tree, by name or by a link on the way, would be read or deleted for it.
+  if (!(await leadsInto(root, buildPath)) || !(await leadsInto(root, dirname(firmware)))) return undefined;
+  const exists = (file: string) => leadsInto(root, file);
   const hardware = (storage.data.esp_platform ?? "unknown").toLowerCase();
   const platform = storage.data.core_platform ?? hardware;
   const buildInfoFile = join(buildPath, "build_info.json");
   const build = buildFrom(name, await readJson(buildInfoFile));
-  const debug = platform === "host" ? firmware : await elfBeside(firmware, name);
+  const debug = platform === "host" ? firmware : await elfBeside(firmware, name, exists);
   return {
     platform,
     ...(hardware === platform ? {} : { chip: hardware }),
-    images: await imagesBeside(firmware),
+    images: await imagesBeside(firmware, exists),
     ...(debug === undefined ? {} : { debug: { role: "debug", name: basename(debug), file: debug } }),
     ...(build === undefined ? {} : { build }),
     buildInfoFile,
@@ -62,7 +66,7 @@ const parts = [
 ] as const;
 
 /** ESP32 and ESP8266 builds put both images beside the plain one; elsewhere the plain one is what goes over the air. */
-async function imagesBeside(firmware: string): Promise<readonly WantedImage[]> {
+async function imagesBeside(firmware: string, exists: Exists): Promise<readonly WantedImage[]> {
   const folder = dirname(firmware);
   const overTheAir = join(folder, "firmware.ota.bin");
   const factory = join(folder, "firmware.factory.bin");
@@ -84,7 +88,7 @@ async function imagesBeside(firmware: string): Promise<readonly WantedImage[]> {
  * ESP32, ESP8266 and RP2040 builds leave `firmware.elf` (`get_elf_path` of ESPHome's toolchains, 2026.10; ESP-IDF's own is called
  * after the device), nRF52 ones Zephyr's, LibreTiny ones `raw_firmware.elf`.
  */
-async function elfBeside(firmware: string, name: string): Promise<string | undefined> {
+async function elfBeside(firmware: string, name: string, exists: Exists): Promise<string | undefined> {
   const names = ["firmware.elf", `${name}.elf`, "zephyr/zephyr/zephyr.elf", "zephyr/zephyr.elf", "raw_firmware.elf"];
   for (const path of names.map((elf) => join(dirname(firmware), elf))) if (await exists(path)) return path;
   return undefined;
@@ -111,9 +115,10 @@ async function readJson(file: string): Promise<unknown> {
   }
 }
 
-function exists(file: string): Promise<boolean> {
-  return access(file).then(
-    () => true,
-    () => false,
-  );
+type Exists = (file: string) => Promise<boolean>;
+
+/** Whether the path is there, and inside of the folder with all links followed. */
+async function leadsInto(root: string, path: string): Promise<boolean> {
+  const real = await realpath(path).catch(() => undefined);
+  return real !== undefined && (real === root || real.startsWith(`${root}/`));
 }

@@ -20,6 +20,7 @@ import {
 } from "#compile-agent/build.ts";
 import { findEsphomeArtifacts, type EsphomeArtifacts } from "#compile-agent/esphome-artifacts.ts";
 import { ProgressMeter } from "#compile-agent/output.ts";
+import { plainSandbox } from "#compile-agent/sandbox/sandbox.ts";
 import type { Tree } from "#compile-agent/workspace.ts";
 import { abortedStop, failed, fileFailure, type Attempt } from "#toolchain/attempt.ts";
 import { checkCompiler } from "#toolchain/compiler.ts";
@@ -113,12 +114,14 @@ async function compileAndKeep(
   const { spec, signal, ledger, clock = systemClock } = request;
   const { silenceMs, totalMs } = { ...stageLimits.compiling, ...request.limits?.compiling };
   const startedAt = clock.monotonic();
+  const confinement = await (request.sandbox ?? plainSandbox).confine(tree, dirname(dirname(env.esphome)));
   for (let left = stampTriesMax; ; left--) {
     const run = await runEsphome({
       env,
       args: ["compile", basename(spec.entry)],
       folder: join(tree.source, dirname(spec.entry)),
       stage: "compiling",
+      confinement,
       silenceMs,
       totalMs: Math.max(0, startedAt + totalMs - clock.monotonic()),
       signal,

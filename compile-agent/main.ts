@@ -1,6 +1,12 @@
 /** Entry of a compile agent's process: environment, wiring, signals. With `--check` it only reads its settings and ends. */
 import { join } from "node:path";
-import { type CompileSettings, readAgentSettings, readCompileSettings } from "#actor/agent-settings.ts";
+import {
+  automaticMemoryBytes,
+  type CompileSettings,
+  readAgentSettings,
+  readCompileSettings,
+  thisMachine,
+} from "#actor/agent-settings.ts";
 import { systemClock } from "#actor/clock.ts";
 import { createLog, type Log } from "#actor/log.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
@@ -15,6 +21,7 @@ import { statementPauseMs } from "#bus/presence.ts";
 import { BundleCache } from "#compile-agent/bundle-cache.ts";
 import { inTurn, plainCapabilities, readCapabilities } from "#compile-agent/capabilities.ts";
 import { compileHandler } from "#compile-agent/compile-job.ts";
+import { chooseSandbox } from "#compile-agent/sandbox/choose.ts";
 import { defaultTreesBytesMax, type Removal, Workspace } from "#compile-agent/workspace.ts";
 import { EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
 import { findPythons } from "#toolchain/python.ts";
@@ -42,7 +49,14 @@ async function prepare(
     keepMax: environmentsMax,
   });
   const { pythons } = await findPythons({ hint: pythonHint });
-  const plain = plainCapabilities(pythons, compileSettings);
+  const { memoryBytesMax = automaticMemoryBytes(settings.slots, thisMachine()), ...limits } = compileSettings.sandbox;
+  const sandbox = await chooseSandbox(
+    limits.level,
+    { ...limits, memoryBytesMax },
+    { home: join(settings.home, "build"), sharedHome: join(settings.cacheFolder, "builds-home") },
+  );
+  log.info({ sandbox: sandbox.level, wanted: limits.level }, "builds run in this sandbox");
+  const plain = { ...plainCapabilities(pythons, compileSettings), sandbox: sandbox.level };
   let tell: (capabilities: CompileCapabilities) => void = () => {};
   const announceTrees = inTurn(async () => {
     const hasRead = new AbortController();
@@ -74,6 +88,7 @@ async function prepare(
     workspace,
     environments,
     ledger,
+    sandbox,
     clock,
     openLog: (chain, job) => new JobLogWriter(connection, chain, job),
     say: (chain, job, progress) => publishProgress(connection, chain, job, progress),

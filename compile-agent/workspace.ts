@@ -121,6 +121,8 @@ export class Workspace {
     const rests: Promise<unknown>[] = [];
     try {
       const source = join(folder, "source");
+      // A build may leave a program that runs as its owner (setuid): nobody else gets at it.
+      await mkdir(this.#trees, { recursive: true, mode: 0o700 });
       await mkdir(source, { recursive: true });
       const before = await readTreeNote(folder);
       await writeTreeNote(folder, { ...before, version, configuration, usedAt: this.#clock.now() });

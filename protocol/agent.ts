@@ -26,6 +26,10 @@ export const WarmTree = z.object({
 });
 export type WarmTree = z.infer<typeof WarmTree>;
 
+/** What stands between a build and its machine: docs/sandbox.md. */
+export const SandboxLevel = z.enum(["none", "bubblewrap"]);
+export type SandboxLevel = z.infer<typeof SandboxLevel>;
+
 /** What a compile lane can build. */
 export const CompileCapabilities = z.object({
   /** ESPHome versions whose environment is ready; others are made on demand when `makesEnvironments`. */
@@ -40,6 +44,8 @@ export const CompileCapabilities = z.object({
   pinnedPlatforms: z.array(z.string().max(40)).max(32).optional(),
   /** Operating system and processor, e.g. `linux-x64`. */
   environment: z.string().max(40).optional(),
+  /** Absent in statements of agents that know no sandbox. Text, so that a coordinator can read a newer agent's. */
+  sandbox: z.string().max(40).optional(),
   warm: z.array(WarmTree).max(warmTreesMax).default([]),
 });
 export type CompileCapabilities = z.infer<typeof CompileCapabilities>;

@@ -25,6 +25,13 @@ export const Failure = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("artifact-missing"), detail: z.string() }),
   z.object({ kind: z.literal("artifact-mismatch"), wanted: z.string(), found: z.string() }),
   z.object({ kind: z.literal("disk-full"), path: z.string() }),
+  /** The build took more of its machine than the machine's owner lets it; `limit` and `used` are bytes, or processes. */
+  z.object({
+    kind: z.literal("limit-exceeded"),
+    resource: z.enum(["memory", "processes", "disk"]),
+    limit: z.number(),
+    used: z.number(),
+  }),
   /** `silence`: no sign of life for the limit; `total`: longer than the stage may take in all. */
   z.object({
     kind: z.literal("deadline"),
@@ -131,6 +138,8 @@ export function retryOf(failure: Failure): RetryClass {
       return "never";
     case "toolchain-missing":
     case "disk-full":
+    // Another machine may have more, and its owner may allow more.
+    case "limit-exceeded":
       return "elsewhere";
     case "tree-stuck":
       return passingCodes.has(failure.code) ? "later" : "never";
@@ -194,6 +203,11 @@ export function describeFailure(failure: Failure): string {
       return `the artifact's digest is ${failure.found} but its manifest says ${failure.wanted}; nothing was flashed`;
     case "disk-full":
       return `the disk is full at ${failure.path}`;
+    case "limit-exceeded": {
+      const { resource, limit, used } = failure;
+      if (resource === "processes") return `the build had ${used} processes; this machine lets it have ${limit}`;
+      return `the build took ${used} bytes of ${resource}; this machine lets it have ${limit}`;
+    }
     case "deadline": {
       const what = failure.limit === "silence" ? "no sign of life for" : "not done after";
       const where = failure.stage === undefined ? "" : ` (stage: ${failure.stage})`;

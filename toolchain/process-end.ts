@@ -28,6 +28,8 @@ function endOf({ end, allGone }: ProcessResult): string {
       return `killed by ${end.signal}`;
     case "aborted":
       return "called off";
+    case "over-limit":
+      return `over its limit of ${end.reached.resource}`;
     case "deadline":
       return end.limit === "silence" ? `silent for ${end.limitMs / 1000} s` : `not done after ${end.limitMs / 1000} s`;
     case "not-started":

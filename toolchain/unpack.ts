@@ -154,7 +154,8 @@ async function remove(folder: string, path: string, checked: Set<string>): Promi
   }
 }
 
-const Record = z.array(z.string());
+/** A build may have written the record: it names nothing outside of the folder. */
+const Record = z.array(z.string().refine((path) => !path.split("/").includes("..")));
 
 async function readRecord(folder: string): Promise<readonly string[] | undefined> {
   try {
@@ -166,7 +167,9 @@ async function readRecord(folder: string): Promise<readonly string[] | undefined
 
 async function writeRecord(folder: string, files: readonly string[]): Promise<void> {
   const path = join(folder, ownFolder, "files.json");
-  await writeFile(`${path}.draft`, JSON.stringify(files));
+  // Invariant 4: neither through a link in the draft's place.
+  await rm(`${path}.draft`, { recursive: true, force: true });
+  await writeFile(`${path}.draft`, JSON.stringify(files), { flag: "wx" });
   await rename(`${path}.draft`, path);
 }
 

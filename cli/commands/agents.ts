@@ -36,13 +36,14 @@ export function agentTable(agents: readonly AgentView[], now: number, columns?: 
       !online || idleSince === null ? "" : duration(now - idleSince),
       labels.join(" "),
       compile === undefined ? "" : [made, compile.makesEnvironments ? "(makes others)" : "", only].join(" ").trim(),
+      compile?.sandbox ?? "",
       compile === undefined ? "" : `${compile.cpus} CPUs, ${size(compile.memoryBytes)}`,
       host,
       version,
     ];
   });
   return table(
-    ["AGENT", "LANE", "STATE", "BUSY", "IDLE FOR", "LABELS", "ESPHOME", "MACHINE", "HOST", "VERSION"],
+    ["AGENT", "LANE", "STATE", "BUSY", "IDLE FOR", "LABELS", "ESPHOME", "SANDBOX", "MACHINE", "HOST", "VERSION"],
     rows,
     columns,
   );

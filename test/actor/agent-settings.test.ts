@@ -44,7 +44,15 @@ test("labels and pins are lists with commas, and nothing is pinned by default", 
     "attic",
   ]);
   expect(readAgentSettings({}, "compile", small).labels).toEqual([]);
-  expect(readCompileSettings({})).toEqual({ environmentsMax: 5 });
+  const sandbox = {
+    level: "none",
+    processesMax: 512,
+    diskBytesMax: 10_000_000_000,
+    hasNetwork: true,
+    sharesTools: true,
+    readable: [],
+  };
+  expect(readCompileSettings({})).toEqual({ environmentsMax: 5, sandbox });
   const env = {
     FLASHYARD_ESPHOME_VERSIONS: "2026.10.0,2026.9.1b2",
     FLASHYARD_PLATFORMS: "esp32,host",
@@ -56,6 +64,7 @@ test("labels and pins are lists with commas, and nothing is pinned by default", 
     pinnedPlatforms: ["esp32", "host"],
     treesBytesMax: 500_000_000,
     environmentsMax: 2,
+    sandbox,
   });
 });
 
@@ -71,6 +80,13 @@ test("a bad value is refused with the variable, the value and the rule", () => {
     ["FLASHYARD_PLATFORMS", "ESP32", "a platform has a-z"],
     ["FLASHYARD_TREES_GB", "0", "more than 0"],
     ["FLASHYARD_TREES_GB", "50G", "more than 0"],
+    ["FLASHYARD_SANDBOX", "jail", "one of none, auto, bubblewrap"],
+    ["FLASHYARD_BUILD_MEMORY_GB", "2G", "a number of gigabytes"],
+    ["FLASHYARD_BUILD_DISK_GB", "0", "a number of gigabytes"],
+    ["FLASHYARD_BUILD_PROCESSES", "3", "from 10 to 99999"],
+    ["FLASHYARD_SANDBOX_NETWORK", "no", "one of on, off"],
+    ["FLASHYARD_SANDBOX_TOOLS", "mine", "one of shared, own"],
+    ["FLASHYARD_SANDBOX_READS", "opt/tools", "a folder is named from the root"],
     ["FLASHYARD_ENVIRONMENTS", "0", "a number from 1 to 99"],
   ];
   for (const [variable, value, rule] of refusals) {

@@ -20,6 +20,7 @@ const examples: { readonly [K in Failure["kind"]]: Extract<Failure, { kind: K }>
   "artifact-missing": { kind: "artifact-missing", detail: "no file matches build/*.bin" },
   "artifact-mismatch": { kind: "artifact-mismatch", wanted: "aa11", found: "bb22" },
   "disk-full": { kind: "disk-full", path: "/var/lib/flashyard" },
+  "limit-exceeded": { kind: "limit-exceeded", resource: "memory", limit: 3_000_000_000, used: 3_100_000_000 },
   deadline: { kind: "deadline", stage: "compiling", limit: "silence", limitMs: 600_000, effect: "none" },
   "agent-lost": { kind: "agent-lost", agent: "pi-4", effect: "uncertain" },
   "device-unreachable": { kind: "device-unreachable", address, detail: "connection refused" },

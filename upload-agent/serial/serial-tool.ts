@@ -98,6 +98,7 @@ export function failureOfTool({ tool, port, phase, effect, result, remedy }: Too
     case "exited":
       return { kind: "flasher-failed", tool, port, phase, exitCode: end.exitCode, effect, tail: [...tail] };
     case "aborted":
+    case "over-limit":
     case "signalled":
       return { kind: "flasher-failed", tool, port, phase, effect, tail: [...tail] };
   }

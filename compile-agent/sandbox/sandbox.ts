@@ -1,0 +1,80 @@
+/**
+ * What stands between a build, which is foreign code, and its machine. A sandbox changes how a command is started and what it may
+ * take; everything that runs a build's code is started through one. docs/sandbox.md says what each level keeps out, and what not.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { ProcessLimits } from "#actor/process-limits.ts";
+import type { SandboxLevel } from "#protocol/agent.ts";
+import { bubblewrapArguments, readableForPython } from "#compile-agent/sandbox/bubblewrap.ts";
+import { measureTree } from "#compile-agent/tree-note.ts";
+import type { Tree } from "#compile-agent/workspace.ts";
+
+/** How a program is started. */
+export interface ProcessStart {
+  readonly argv: readonly string[];
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** A build's room: the same for all its runs. */
+export interface Confinement {
+  readonly wrap: (start: ProcessStart) => ProcessStart;
+  /** Absent: none but those of the stage. */
+  readonly limits?: ProcessLimits;
+}
+
+export interface Sandbox {
+  readonly level: SandboxLevel;
+  /** @param environment the folder of the ESPHome environment that this build uses. */
+  readonly confine: (tree: Tree, environment?: string) => Promise<Confinement>;
+}
+
+export interface SandboxSettings {
+  readonly memoryBytesMax: number;
+  readonly processesMax: number;
+  readonly diskBytesMax: number;
+  readonly hasNetwork: boolean;
+  /** Whether builds of different configurations share the home in which PlatformIO and ESP-IDF keep their tools. */
+  readonly sharesTools: boolean;
+  /** Folders that builds may read besides the system's. */
+  readonly readable: readonly string[];
+}
+
+export const plainSandbox: Sandbox = {
+  level: "none",
+  confine: async () => ({ wrap: (start) => start }),
+};
+
+/** @param sharedHome the home of all builds, where they share their tools. */
+export function bubblewrapSandbox(settings: SandboxSettings, sharedHome: string): Sandbox {
+  const { memoryBytesMax, processesMax, diskBytesMax, hasNetwork, sharesTools } = settings;
+  return {
+    level: "bubblewrap",
+    async confine(tree, environment) {
+      const home = sharesTools ? sharedHome : join(tree.folder, "home");
+      await mkdir(home, { recursive: true, mode: 0o700 });
+      const readable = [...settings.readable, ...(environment === undefined ? [] : [environment])];
+      if (environment !== undefined) readable.push(...(await readableForPython(environment)));
+      const room = { source: tree.source, home, readable, hasNetwork, processesMax, fileBytesMax: diskBytesMax };
+      return {
+        wrap: ({ argv, cwd, env }) => ({
+          argv: [...bubblewrapArguments({ ...room, cwd, env }), ...argv],
+          cwd: tree.source,
+          env: insideOf(env, home),
+        }),
+        limits: {
+          memoryBytesMax,
+          processesMax,
+          disk: { folder: tree.folder, bytesMax: diskBytesMax, measure: () => measureTree(tree.folder) },
+        },
+      };
+    },
+  };
+}
+
+/** Folders of the agent's own that a variable names are not there inside. */
+function insideOf(env: ProcessStart["env"], home: string): ProcessStart["env"] {
+  const kept = Object.entries(env).filter(([name]) => !name.startsWith("XDG_"));
+  return { ...Object.fromEntries(kept), HOME: home, TMPDIR: "/tmp" };
+}
