@@ -150,19 +150,19 @@ function readSandboxChoice(env: NodeJS.ProcessEnv): SandboxChoice {
     throw bad("FLASHYARD_BUILD_PROCESSES", processes, "a build has a number of processes from 10 to 99999");
   }
   return {
-    level: oneOf("FLASHYARD_SANDBOX", env, ["none", "auto", "bubblewrap"]),
+    level: oneOf("FLASHYARD_SANDBOX", env["FLASHYARD_SANDBOX"], ["none", "auto", "bubblewrap"]),
     ...(memory === undefined ? {} : { memoryBytesMax: gigabytesOf("FLASHYARD_BUILD_MEMORY_GB", memory) }),
     processesMax: Number(processes),
     diskBytesMax: gigabytesOf("FLASHYARD_BUILD_DISK_GB", env["FLASHYARD_BUILD_DISK_GB"] ?? "10"),
-    hasNetwork: oneOf("FLASHYARD_SANDBOX_NETWORK", env, ["on", "off"]) === "on",
-    sharesTools: oneOf("FLASHYARD_SANDBOX_TOOLS", env, ["shared", "own"]) === "shared",
+    hasNetwork: oneOf("FLASHYARD_SANDBOX_NETWORK", env["FLASHYARD_SANDBOX_NETWORK"], ["on", "off"]) === "on",
+    sharesTools: oneOf("FLASHYARD_SANDBOX_TOOLS", env["FLASHYARD_SANDBOX_TOOLS"], ["shared", "own"]) === "shared",
     readable: listOf("FLASHYARD_SANDBOX_READS", env["FLASHYARD_SANDBOX_READS"], absoluteFolder),
   };
 }
 
 /** The first choice is what counts when the variable is not set. */
-function oneOf<const T extends string>(variable: string, env: NodeJS.ProcessEnv, choices: readonly [T, ...T[]]): T {
-  const value = env[variable] ?? choices[0];
+function oneOf<const T extends string>(variable: string, text: string | undefined, choices: readonly [T, ...T[]]): T {
+  const value = text ?? choices[0];
   const choice = choices.find((one) => one === value);
   if (choice === undefined) throw bad(variable, value, `it is one of ${choices.join(", ")}`);
   return choice;

@@ -219,14 +219,13 @@ test("stopped before it starts, twice, or while it starts, a coordinator ends st
     (coordinator) => Promise.all([coordinator.start(), farm.user.flush().then(() => coordinator.stop())]),
   ];
   for (const run of order) {
-    const coordinator = new Coordinator(
-      coordinatorPorts(await farm.server.connect("coordinator")),
-      farm.clock,
-      silentLog,
-    );
+    const connection = await farm.server.connect("coordinator");
+    const coordinator = new Coordinator(coordinatorPorts(connection), farm.clock, silentLog);
     await run(coordinator);
     await coordinator.stop();
     await coordinator.finished();
+    // The server has heard that it listens no more.
+    await connection.flush();
     const status = askAdmin(farm.user, { v: 1, kind: "status" });
     await expect(status).rejects.toMatchObject({ code: "no-responders" });
   }
