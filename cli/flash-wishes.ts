@@ -163,7 +163,14 @@ function serialTargetOf(
     return `the farm knows no program of its own that flashes ${chip ?? platform} over a port: name one of the agent's with --flasher (docs/serial.md)`;
   }
   const network = addsMacSuffix ? undefined : target;
-  return { kind: "serial", port, tool, name, ...(network === undefined ? {} : { network }) };
+  return {
+    kind: "serial",
+    port,
+    tool,
+    name,
+    ...(addsMacSuffix ? { isOneOfMany: true } : {}),
+    ...(network === undefined ? {} : { network }),
+  };
 }
 
 function toolOf(
