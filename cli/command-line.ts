@@ -6,6 +6,7 @@ import {
   addFlashOptions,
   addRequestOptions,
   buildOnOption,
+  downgradeOption,
   examples,
   jsonOption,
   numberFrom,
@@ -87,6 +88,7 @@ function addWork(program: Command, { runner, buildCommand }: CommandLineOptions)
     .addOption(buildOnOption())
     .addOption(rebuildOption());
   addFlashOptions(install);
+  install.addOption(downgradeOption());
   install
     .option("--canary <n>", "flash this many first, and the others when they have been confirmed", numberFrom(1, 1_000))
     .option("--wave <n>", "flash this many at a time, after those of --canary", numberFrom(1, 1_000))
@@ -150,6 +152,7 @@ function addUpload(program: Command, runner: Runner): void {
     .option("--from <chain>", "flash what this chain built")
     .addOption(versionOption());
   addFlashOptions(upload);
+  upload.addOption(downgradeOption());
   upload
     .option(
       "--bootloader",

@@ -64,10 +64,12 @@ export function addFlashOptions(command: Command): void {
   command
     .option("--when-online", "wait with the flash until the device is next seen, however long that takes")
     .addOption(betweenOption())
-    .option("--downgrade", "flash also where the device runs a newer release of ESPHome")
     .option("--confirm", "wait until the device has been asked again whether it still runs the build")
     .option("--confirm-after <seconds>", "how long after its flash it is asked (default: 60)", numberFrom(0, 3_600));
 }
+
+export const downgradeOption = () =>
+  new Option("--downgrade", "flash also where the device runs a newer release of ESPHome");
 
 /** How requests are handed over, and whether they are waited for. */
 export function addRequestOptions(command: Command): void {
@@ -78,7 +80,7 @@ export const repeated = (value: string, before: readonly string[]) => [...before
 
 export function numberFrom(min: number, max: number): (text: string) => number {
   return (text) => {
-    if (/^\d{1,6}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text);
+    if (/^\d{1,7}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text);
     throw new InvalidArgumentError(`It is a number from ${min} to ${max}.`);
   };
 }

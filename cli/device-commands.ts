@@ -86,7 +86,8 @@ function addForget(device: Command, runner: Runner): void {
       "after",
       `${examples("flashyard device forget lamp && flashyard install lamp.yaml")}
 
-The farm knows a device by its address (MAC) once it has flashed it, and refuses another one of the same name.`,
+The farm knows a device by its address (MAC) once it has flashed it, and refuses another one of the same name, over the air
+and over a port (esptool). What is under way meanwhile does not make it known again.`,
     )
     .action((names: string[], options) =>
       runner.run(async (session) =>
@@ -117,6 +118,7 @@ function addSimulate(device: Command, runner: Runner): void {
         Object.keys(chipFacts),
       ),
     )
+    .option("--mac <address>", "of one device: another than that which follows from its name", macFrom)
     .addOption(jsonOption())
     .addHelpText("after", simulateHelp)
     .action((options) =>
@@ -132,6 +134,7 @@ const simulateHelp = `${examples(
   "flashyard install simulated/*.yaml           in a third one",
   "flashyard device simulate --count 1 --name shy --sleep 10/60",
   "flashyard device simulate --fault rolls-back",
+  "flashyard device simulate --serial esp32 --count 1 --mac 02:00:00:00:00:99    replaced hardware",
 )}
 
 What is real. The farm is: it builds each configuration with ESPHome for the host platform (a C++ compiler is enough) and
@@ -150,6 +153,11 @@ ${faultHelp()}`;
 function faultHelp(): string {
   const width = Math.max(...faultNames.map((name) => name.length));
   return faultNames.map((name) => `  ${name.padEnd(width)}  ${namedFaults[name].meaning}`).join("\n");
+}
+
+function macFrom(text: string): string {
+  if (/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text)) return text.toUpperCase();
+  throw new InvalidArgumentError("It is written as 02:00:00:AB:CD:EF.");
 }
 
 function sleepFrom(text: string): { readonly awakeMs: number; readonly asleepMs: number } {

@@ -36,7 +36,7 @@ export const LocalWindow = z.string().transform((text, context) => {
   return parsed ?? z.NEVER;
 });
 
-const DeviceSettings = z.strictObject({
+const DeviceSettingsShape = z.strictObject({
   /** ESPHome's release: `2026.10.0`, `2026.10` or `newest`. */
   esphome: VersionWish.optional(),
   /** The agent that builds it, and labels that such an agent must carry. */
@@ -58,6 +58,11 @@ const DeviceSettings = z.strictObject({
   between: LocalWindow.optional(),
   encryption: OtaEncryption.optional(),
 });
+/** Of what is said in one place; a folder's rate is for those of its devices that esptool flashes. */
+const DeviceSettings = DeviceSettingsShape.refine(({ baud, flasher }) => baud === undefined || flasher === undefined, {
+  path: ["baud"],
+  message: "with `flasher:` the rate stands in the agent's own command",
+});
 export type DeviceSettings = z.infer<typeof DeviceSettings>;
 
 /** Settings of the file over those of its folder. @throws UsageError `bad-settings` with the file and the key */
@@ -74,7 +79,7 @@ function parsed(file: string, value: unknown, within = ""): DeviceSettings {
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   const place = issue?.path.join(" ") ?? "";
-  const known = Object.keys(DeviceSettings.shape).join(", ");
+  const known = Object.keys(DeviceSettingsShape.shape).join(", ");
   const reason =
     issue?.code === "unrecognized_keys"
       ? `there is no setting ${issue.keys.join(", ")}; there are ${known}`

@@ -51,7 +51,7 @@ export function flashWishesFrom(options: FlashOptions): FlashWishes {
     throw new UsageError("device-and-port", "--device is for a flash over the air, --serial for one over a port");
   }
   return {
-    on: on === undefined ? undefined : agentNamed(on),
+    on: on === undefined ? undefined : agentNamed("--on", on),
     device: device === undefined ? undefined : deviceAddressFrom(device),
     port: serial === undefined ? undefined : named("--serial", serial, PortId),
     flasher: flasher === undefined ? undefined : named("--flasher", flasher, FlasherName),
@@ -63,13 +63,13 @@ export function flashWishesFrom(options: FlashOptions): FlashWishes {
   };
 }
 
-/** @throws UsageError `bad-agent` */
-export function agentNamed(text: string): AgentId {
+/** @param where the option or command with which it was said @throws UsageError `bad-agent` */
+export function agentNamed(where: string, text: string): AgentId {
   const parsed = AgentId.safeParse(text);
   if (parsed.success) return parsed.data;
   throw new UsageError(
     "bad-agent",
-    `--on ${JSON.stringify(text)}: no agent can have this name; \`flashyard agents\` lists them`,
+    `${where} ${JSON.stringify(text)}: no agent can have this name; \`flashyard agents\` lists them`,
   );
 }
 
@@ -163,7 +163,14 @@ function serialTargetOf(
     return `the farm knows no program of its own that flashes ${chip ?? platform} over a port: name one of the agent's with --flasher (docs/serial.md)`;
   }
   const network = addsMacSuffix ? undefined : target;
-  return { kind: "serial", port, tool, name, ...(network === undefined ? {} : { network }) };
+  return {
+    kind: "serial",
+    port,
+    tool,
+    name,
+    ...(addsMacSuffix ? { isOneOfMany: true } : {}),
+    ...(network === undefined ? {} : { network }),
+  };
 }
 
 function toolOf(

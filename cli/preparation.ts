@@ -36,17 +36,23 @@ export interface Wishes {
   readonly keepsDebug?: boolean | undefined;
 }
 
-/** The options of a command as wishes. @throws UsageError for a version or an agent's name that cannot be */
-export function wishesFrom(options: {
-  readonly esphomeVersion?: string;
-  readonly priority?: Priority;
-  readonly rebuild?: boolean;
-  readonly buildOn?: string;
-}): Wishes {
+/**
+ * The options of a command as wishes.
+ * @param buildOnOption as the command calls it @throws UsageError for a version or an agent's name that cannot be
+ */
+export function wishesFrom(
+  options: {
+    readonly esphomeVersion?: string;
+    readonly priority?: Priority;
+    readonly rebuild?: boolean;
+    readonly buildOn?: string;
+  },
+  buildOnOption = "--build-on",
+): Wishes {
   const { esphomeVersion, priority, rebuild: isRebuild, buildOn } = options;
   return {
     esphomeVersion: esphomeVersion === undefined ? undefined : wishFrom(esphomeVersion),
-    buildOn: buildOn === undefined ? undefined : agentNamed(buildOn),
+    buildOn: buildOn === undefined ? undefined : agentNamed(buildOnOption, buildOn),
     priority,
     isRebuild,
   };

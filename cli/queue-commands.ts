@@ -31,7 +31,7 @@ function addLogs(program: Command, runner: Runner): void {
     .option("-f, --follow", "go on until the job has ended; the exit code says how")
     .option("--serial <port>", "instead of a job: what is said on this port, until Ctrl-C; see `flashyard ports`")
     .option("--agent <name>", "with --serial: the upload agent, where several have a port of that name")
-    .option("--baud <rate>", "with --serial: the rate (default: 115200)", numberFrom(300, 999_999))
+    .option("--baud <rate>", "with --serial: the rate (default: 115200)", numberFrom(300, 5_000_000))
     .addOption(jsonOption())
     .addHelpText(
       "after",

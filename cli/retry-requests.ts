@@ -128,14 +128,23 @@ export function addressAgain({ upload }: Chain, { device }: RetryPlace): DeviceA
   return host === `${name}.local` ? undefined : { host, port };
 }
 
-/** As it was asked for, at the port or in the network. */
-function flashAgain(chain: Chain, place: RetryPlace): FlashWishes {
+/** As it was asked for, at the port or in the network. Pure. */
+export function flashAgain(chain: Chain, place: RetryPlace): FlashWishes {
   const { target, on, timing, mayDowngrade, part } = chain.upload?.spec ?? {};
   const isByPort = target?.kind === "serial" && place.device === undefined;
   const where = isByPort
     ? { port: target.port, flasher: target.tool.kind === "command" ? target.tool.flasher : undefined }
     : { device: addressAgain(chain, place) };
-  return { ...where, on, isAwaited: timing?.isAwaited, window: timing?.window, mayDowngrade, part };
+  return {
+    ...where,
+    on,
+    isAwaited: timing?.isAwaited,
+    window: timing?.window,
+    mayDowngrade,
+    part,
+    encryption: target?.kind === "ota" ? target.encryption : undefined,
+    confirmAfterMs: chain.confirm?.spec.afterMs,
+  };
 }
 
 /** Without its build, when that is the same, has succeeded, and its image is still there. */

@@ -2,8 +2,8 @@
 import type { Command } from "commander";
 import type { RolloutAction } from "#protocol/rollout.ts";
 import {
+  addFlashOptions,
   addRequestOptions,
-  addTargetOptions,
   betweenOption,
   examples,
   flasherOption,
@@ -66,7 +66,11 @@ export function addFlash(program: Command, runner: Runner): void {
     .option("--chip <name>", "an ESP chip, flashed with esptool: esp8266, esp32, esp32s3, esp32c3, …")
     .option("--avrdude <part:programmer>", "an AVR, flashed with avrdude: m328p:arduino")
     .addOption(flasherOption())
-    .option("--baud <n>", "how fast (default: what the program takes)", numberFrom(300, 999_999))
+    .option(
+      "--baud <n>",
+      "how fast, with --chip or --avrdude (default: what the program takes)",
+      numberFrom(300, 5_000_000),
+    )
     .option("--image <name>", "which file of the build, where it has several")
     .addOption(onOption())
     .addOption(betweenOption());
@@ -90,10 +94,13 @@ export function addRollback(program: Command, runner: Runner): void {
     .description("Flash the build before: the newest that the device is known to have run well, other than its last.")
     .argument("<file>", "configuration file of ESPHome; it says where the device is")
     .addOption(versionOption());
-  addTargetOptions(rollback);
+  addFlashOptions(rollback);
   addRequestOptions(rollback);
   rollback
-    .addHelpText("after", examples("flashyard rollback lamp.yaml"))
+    .addHelpText(
+      "after",
+      examples("flashyard rollback lamp.yaml", "flashyard rollback meter.yaml --when-online --confirm"),
+    )
     .action((file: string, options) =>
       runner.run(async (session) => (await import("#cli/commands/rollback.ts")).runRollback(session, file, options)),
     );

@@ -128,7 +128,7 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
     case "hold-device":
       return answer(await holdDevice(ports.memory, request));
     case "forget-device":
-      return answer(await forgetDevice(ports.memory, request.configuration));
+      return answer(await forgetDevice(ports.memory, farm, request.configuration));
     case "last-good-build":
       return answer(lastGoodAnswer(await newestFirst(ports), request.configuration));
     case "rollouts":

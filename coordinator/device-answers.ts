@@ -4,16 +4,14 @@ import type { Chain } from "#protocol/chain.ts";
 import type { Configuration } from "#protocol/ids.ts";
 import { devicesAfter } from "#coordinator/core/device-records.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
+import type { Knowledge } from "#coordinator/core/knowledge.ts";
 import { lastGoodBuild } from "#coordinator/core/queries.ts";
 import type { Twins } from "#coordinator/sightings.ts";
 import type { Memory } from "#coordinator/memory.ts";
 
 /** Every device, also where its upload has ended and the chain has not. */
 export function devicesAnswer({ chains, knowledge }: Farm, twins: readonly Twins[]): AdminAnswer {
-  const live = [...chains.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1));
-  const { changed, gone } = devicesAfter(knowledge.devices, live);
-  const devices = new Map([...knowledge.devices, ...changed]);
-  for (const configuration of gone) devices.delete(configuration);
+  const devices = devicesOf({ chains, knowledge });
   const byName = [...devices.values()].toSorted((a, b) => (a.configuration < b.configuration ? -1 : 1));
   const notes = [...knowledge.notes.values()].filter(({ isHeld }) => isHeld);
   return {
@@ -24,6 +22,14 @@ export function devicesAnswer({ chains, knowledge }: Farm, twins: readonly Twins
   };
 }
 
+function devicesOf({ chains, knowledge }: Pick<Farm, "chains" | "knowledge">): Knowledge["devices"] {
+  const live = [...chains.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const { changed, gone } = devicesAfter(knowledge, live);
+  const devices = new Map([...knowledge.devices, ...changed]);
+  for (const configuration of gone) devices.delete(configuration);
+  return devices;
+}
+
 /** @throws UnavailableError */
 export async function holdDevice(
   memory: Memory,
@@ -32,9 +38,11 @@ export async function holdDevice(
   return { kind: "device-noted", note: await memory.setHeld(configuration, isHeld, reason) };
 }
 
-/** @throws UnavailableError */
-export async function forgetDevice(memory: Memory, configuration: Configuration): Promise<AdminAnswer> {
-  return { kind: "device-forgotten", configuration, wasKnown: await memory.forgetDevice(configuration) };
+/** Also what chains that are not over have said of it, and will say. @throws UnavailableError */
+export async function forgetDevice(memory: Memory, farm: Farm, configuration: Configuration): Promise<AdminAnswer> {
+  const isLive = devicesOf(farm).has(configuration);
+  const wasKnown = await memory.forgetDevice(configuration);
+  return { kind: "device-forgotten", configuration, wasKnown: wasKnown || isLive };
 }
 
 /** @param newestFirst live and ended chains */

@@ -9,11 +9,12 @@ import type { DeviceRecord } from "#protocol/admin.ts";
 import { type Chain, jobOf, withoutSecrets } from "#protocol/chain.ts";
 import type { ChainId, JobName } from "#protocol/ids.ts";
 import type { Dispatch } from "#protocol/messages.ts";
-import { networkOf, type UploadTarget } from "#protocol/job.ts";
+import { networkOf } from "#protocol/job.ts";
 import type { CoordinatorPorts, Shelf } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
 import type { Answers } from "#coordinator/answers.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
+import { withKnownMac } from "#coordinator/core/device-records.ts";
 import type { FarmEffect } from "#coordinator/core/effects.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import type { Memory } from "#coordinator/memory.ts";
@@ -138,7 +139,7 @@ function dispatchOf(
   if (job.name === "clean") return { ...identity, job: "clean", trees: job.spec.trees };
   const manifest = manifestOf(chain);
   if (manifest === undefined || chain.upload === undefined) return undefined;
-  const target = withMac(chain.upload.spec.target, known);
+  const target = withKnownMac(chain.upload.spec.target, known);
   if (job.name === "confirm") {
     const network = networkOf(target);
     return network === undefined ? undefined : { ...identity, job: "confirm", target: network, manifest };
@@ -153,14 +154,4 @@ function dispatchOf(
     ...(mayDowngrade === undefined ? {} : { mayDowngrade }),
     ...(part === undefined ? {} : { part }),
   };
-}
-
-/**
- * A device is known by its address (MAC) from its first upload on: another one of the same name is not flashed in its place. Where the
- * name that it says is not the configured one, one configuration stands for several devices.
- */
-function withMac(target: UploadTarget, known: DeviceRecord | undefined): UploadTarget {
-  if (known?.mac === undefined || known.name !== target.name || target.mac !== undefined) return target;
-  if (target.kind === "ota") return { ...target, mac: known.mac };
-  return target.network === undefined ? target : { ...target, network: { ...target.network, mac: known.mac } };
 }

@@ -5,8 +5,8 @@
  * 2. What is learned is learned from chains that have ended, when they go to the history. Learning one twice does little harm.
  * 3. Builds of a configuration whose trees were taken away are forgotten before the record that says so has left the farm; and so is
  *    a build whose image was not in the store as it was built.
- * 4. What is learned and what is forgotten take turns: a device that a person has made forgotten does not come back with a chain that
- *    was just being learned from.
+ * 4. What is learned and what is forgotten take turns, and that a device was forgotten is noted first: it does not come back with a
+ *    chain that was under way or was just being learned from.
  */
 import type { Clock } from "#actor/clock.ts";
 import type { CoordinatorPorts } from "#actor/coordinator-ports.ts";
@@ -68,9 +68,17 @@ export class Memory {
   }
 
   /** Invariant 1. @throws UnavailableError */
-  async setHeld(configuration: Configuration, isHeld: boolean, reason?: string): Promise<DeviceNote> {
-    const why = reason === undefined ? {} : { reason };
-    const note: DeviceNote = { v: 1, configuration, at: this.#clock.now(), isHeld, ...why };
+  setHeld(configuration: Configuration, isHeld: boolean, reason?: string): Promise<DeviceNote> {
+    return this.#inTurn(() => {
+      const { forgottenAt } = this.#knowledge.notes.get(configuration) ?? {};
+      const why = reason === undefined ? {} : { reason };
+      const forgotten = forgottenAt === undefined ? {} : { forgottenAt };
+      return this.#note({ v: 1, configuration, at: this.#clock.now(), isHeld, ...why, ...forgotten });
+    });
+  }
+
+  async #note(note: DeviceNote): Promise<DeviceNote> {
+    const { configuration } = note;
     await this.#ports.notes.putAll(new Map([[configurationKey(configuration), note]]));
     this.#knowledge = { ...this.#knowledge, notes: merged(this.#knowledge.notes, new Map([[configuration, note]])) };
     return note;
@@ -89,7 +97,11 @@ export class Memory {
   }
 
   async #forgetDevice(configuration: Configuration): Promise<boolean> {
-    const wasKnown = this.#knowledge.devices.has(configuration);
+    const { devices, notes } = this.#knowledge;
+    const wasKnown = devices.has(configuration);
+    const at = this.#clock.now();
+    const said = notes.get(configuration) ?? { v: 1, configuration, at, isHeld: false };
+    await this.#note({ ...said, forgottenAt: at });
     await this.#ports.devices.removeAll([configurationKey(configuration)]);
     this.#forgetDevices(new Set([configuration]));
     return wasKnown;
@@ -115,7 +127,7 @@ export class Memory {
   async #learn(chains: readonly Chain[]): Promise<void> {
     const durations = new Map<Configuration, DurationRecord>();
     const builds = new Map<string, BuildRecord>();
-    const devices = devicesAfter(this.#knowledge.devices, chains);
+    const devices = devicesAfter(this.#knowledge, chains);
     const forgotten = new Set<string>();
     for (const chain of chains) {
       const { configuration } = chain;

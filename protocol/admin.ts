@@ -146,7 +146,10 @@ export const DeviceRecord = z.object({
   address: z.string(),
   level: z.string().optional(),
   build: z.string().optional(),
+  /** What the device says of itself; of one that has never said it, what its chip told esptool. */
   mac: z.string().optional(),
+  /** What its chip told esptool: another address than `mac` where the owner has burnt one of his own into the chip. */
+  chipMac: z.string().optional(),
   esphomeVersion: z.string().optional(),
   /** The name that it says of itself. */
   name: z.string().optional(),

@@ -66,8 +66,15 @@ export const Failure = z.discriminatedUnion("kind", [
   /** The device speaks something else than the protocol expects. */
   z.object({ kind: z.literal("protocol"), address: z.string(), phase: z.string(), detail: z.string(), effect: Effect }),
   z.object({ kind: z.literal("encryption-required"), address: z.string(), detail: z.string() }),
-  /** Another device answers at the address. */
-  z.object({ kind: z.literal("wrong-device"), address: z.string(), wanted: z.string(), found: z.string() }),
+  /** Another device answers at the address, or is at the port. */
+  z.object({
+    kind: z.literal("wrong-device"),
+    address: z.string(),
+    wanted: z.string(),
+    found: z.string(),
+    /** Which device a person would have to make forgotten; absent in older records. */
+    configuration: z.string().optional(),
+  }),
   /** Flashed and acknowledged, but the device still reports another build. */
   z.object({ kind: z.literal("not-running"), address: z.string(), wanted: z.string(), found: z.string() }),
   /** The device acknowledged or may have taken the image, and then nobody could ask it. */
@@ -228,7 +235,7 @@ export function describeFailure(failure: Failure): string {
     case "encryption-required":
       return `the upload to ${failure.address} must be encrypted: ${failure.detail}; the device was not touched`;
     case "wrong-device":
-      return `another device answers at ${failure.address}: wanted ${failure.wanted}, found ${failure.found}; nothing was flashed (where the hardware was replaced: \`flashyard device forget\`)`;
+      return `another device answers at ${failure.address}: wanted ${failure.wanted}, found ${failure.found}; nothing was flashed (where the hardware was replaced: \`flashyard device forget ${quoted(failure.configuration ?? "NAME")}\`)`;
     case "not-running":
       return `the device at ${failure.address} reports build ${failure.found}, not ${failure.wanted}`;
     case "rolled-back":
@@ -256,6 +263,11 @@ export function describeFailure(failure: Failure): string {
     case "internal":
       return `an error inside flashyard: ${failure.detail}`;
   }
+}
+
+/** As a word of a command line; a configuration's name may have spaces. */
+function quoted(name: string): string {
+  return name.includes(" ") ? `'${name}'` : name;
 }
 
 /** The tool's own last lines, for the failures that have them. */

@@ -100,10 +100,7 @@ export const ApiTarget = z.object({
 });
 export type ApiTarget = z.infer<typeof ApiTarget>;
 
-/**
- * What carries a flash. Of `thread` and `serial` each segment (a border router, a port) carries one at a time; the others
- * are limited by the agents alone.
- */
+/** What carries a flash. Of `thread` and `serial` each segment (a border router, a port) carries one at a time. */
 export const Medium = z.object({
   kind: z.enum(["wifi", "ethernet", "thread", "serial"]),
   segment: z.string().min(1).max(120).optional(),
@@ -174,6 +171,8 @@ export const SerialTarget = z.object({
   name: z.string().min(1).max(120),
   /** The chip's own address, `AA:BB:CC:DD:EE:FF`; it must be this one when it is given. */
   mac: z.string().optional(),
+  /** `name_add_mac_suffix`: the configuration is that of several devices, so that none of their addresses is held against another. */
+  isOneOfMany: z.boolean().optional(),
   /** Where the device is asked which build it runs, once it is on the network. */
   network: OtaTarget.optional(),
 });
@@ -209,9 +208,8 @@ export const DeviceReport = z.object({
 export type DeviceReport = z.infer<typeof DeviceReport>;
 
 /**
- * `committed`: the device acknowledged the image; `running`: the device itself says it runs this build (whether it still does a minute
- * later is the word of the chain's confirm job); `told`: nobody could ask
- * the device, and a person said that it does.
+ * `committed`: the device acknowledged the image; `running`: it says itself that it runs this build (the chain's confirm job asks it
+ * again); `told`: nobody could ask the device, and a person said that it does.
  */
 export const SuccessLevel = z.enum(["committed", "running", "told"]);
 export type SuccessLevel = z.infer<typeof SuccessLevel>;
@@ -240,7 +238,7 @@ export type CancelCause = z.infer<typeof CancelCause>;
 export const UpdatePart = z.enum(["bootloader", "partition-table"]);
 export type UpdatePart = z.infer<typeof UpdatePart>;
 
-/** How a build and a flash succeed, in an agent's report as in the record; `buildMs` and `flashMs` are wall time. */
+/** How a build and a flash succeed, as reported and as recorded; `buildMs` and `flashMs` are wall time. */
 const Built = z.object({
   kind: z.literal("built"),
   manifest: ArtifactManifest,
@@ -258,6 +256,8 @@ const Flashed = z.object({
   wrote: z.boolean(),
   flashMs: z.number(),
   report: DeviceReport.optional(),
+  /** The address that the chip at the port told esptool, `AA:BB:CC:DD:EE:FF`. */
+  chipMac: z.string().optional(),
 });
 /** The device still ran the build some time after its flash. */
 const Confirmed = z.object({ kind: z.literal("confirmed"), report: DeviceReport.optional() });

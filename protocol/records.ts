@@ -49,5 +49,7 @@ export const DeviceNote = z.object({
   isHeld: z.boolean(),
   /** Why, in the person's words. */
   reason: z.string().max(200).optional(),
+  /** The hardware was replaced: what was given to an agent until then says nothing of the device that is there now. */
+  forgottenAt: z.number().optional(),
 });
 export type DeviceNote = z.infer<typeof DeviceNote>;

@@ -11,7 +11,7 @@ import type { Attempt, JobHandler } from "#actor/lane-worker.ts";
 import { inStage, type StageEnd, type StageOptions } from "#actor/stage.ts";
 import type { EsphomeBuild, Image } from "#protocol/artifact.ts";
 import { describeFailure, effectOf, type Failure, retryOf } from "#protocol/failure.ts";
-import type { ChainId, JobName } from "#protocol/ids.ts";
+import type { ChainId, Configuration, JobName } from "#protocol/ids.ts";
 import { addressOfTarget, type JobResult, networkOf, type OtaTarget } from "#protocol/job.ts";
 import { attemptsMax, backoffMs, type Stage, stageLimits, type StageLimits } from "#protocol/limits.ts";
 import type { Progress, UploadDispatch } from "#protocol/messages.ts";
@@ -47,7 +47,8 @@ export function uploadHandler(services: UploadServices): JobHandler {
     try {
       if (dispatch.job === "confirm") return await confirm(services, dispatch, attempt, line);
       const upload = new Upload(services, dispatch, attempt, line);
-      const result = dispatch.mode === "probe" ? await upload.ask() : await upload.flash();
+      const ended = dispatch.mode === "probe" ? await upload.ask() : await upload.flash();
+      const result = withConfiguration(ended, dispatch.configuration);
       if (result.kind === "failed") line(describeFailure(result.failure));
       if (result.kind === "stopped") line("stopped before anything was sent to the device");
       return result;
@@ -68,6 +69,8 @@ class Upload {
   readonly #network: OtaTarget | undefined;
   readonly #address: string;
   readonly #startedAt: number;
+  /** What the chip at the port has told. */
+  #chipMac: string | undefined;
 
   constructor(services: UploadServices, dispatch: UploadDispatch, attempt: Attempt, line: (text: string) => void) {
     this.#services = services;
@@ -283,12 +286,16 @@ class Upload {
   #flashed(seen: Probe, wrote: boolean): JobResult {
     this.#line(`${this.#address} runs ${describeReport(seen)}`);
     const report = seen.report === undefined ? {} : { report: seen.report };
-    return { kind: "flashed", level: "running", wrote, flashMs: this.#elapsedMs(), ...report };
+    return { kind: "flashed", level: "running", wrote, flashMs: this.#elapsedMs(), ...report, ...this.#chip() };
   }
 
   #committed(): JobResult {
     this.#line("the device acknowledged the image; which build it runs cannot be asked");
-    return { kind: "flashed", level: "committed", wrote: true, flashMs: this.#elapsedMs() };
+    return { kind: "flashed", level: "committed", wrote: true, flashMs: this.#elapsedMs(), ...this.#chip() };
+  }
+
+  #chip(): { readonly chipMac?: string } {
+    return this.#chipMac === undefined ? {} : { chipMac: this.#chipMac };
   }
 
   #notVerified(detail: string, effect: "uncertain" | "committed"): Failure {
@@ -305,6 +312,7 @@ class Upload {
         break;
       case "identified": {
         const { chip = "a chip", description = chip, mac } = event.identity;
+        this.#chipMac = mac;
         this.#line(`at ${this.#address} is ${description}${mac === undefined ? "" : ` (${mac})`}`);
         break;
       }
@@ -328,6 +336,12 @@ class Upload {
   #elapsedMs(): number {
     return Math.round(this.#services.clock.monotonic() - this.#startedAt);
   }
+}
+
+/** Who reads of another device must know under which name the farm would have to forget the one that it expects. */
+function withConfiguration(result: JobResult, configuration: Configuration): JobResult {
+  if (result.kind !== "failed" || result.failure.kind !== "wrong-device") return result;
+  return failed({ ...result.failure, configuration });
 }
 
 /** The device itself says that it kept its old build. */

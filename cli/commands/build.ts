@@ -82,7 +82,7 @@ async function esphomeBuilds(files: readonly string[], options: BuildOptions): P
 }
 
 function wishesOf({ on, ...options }: BuildOptions): Wishes {
-  return wishesFrom(on === undefined ? options : { ...options, buildOn: on });
+  return wishesFrom(on === undefined ? options : { ...options, buildOn: on }, "--on");
 }
 
 /** The folder is packed before the farm is asked for anything: it may be refused. */

@@ -13,21 +13,14 @@ export async function runDeviceForget(
   const configurations = names.map(deviceNamed);
   const { terminal } = session;
   await using farm = await Farm.open(session);
-  let code: ExitCode = exitCodes.done;
   for (const configuration of configurations) {
     const { wasKnown } = await farm.ask({ v: 1, kind: "forget-device", configuration }, "device-forgotten");
-    // What is under way for it tells the farm the same again when it ends.
-    const { devices } = await farm.ask({ v: 1, kind: "devices" }, "devices");
-    const isLeft = devices.some((device) => device.configuration === configuration && device.mac !== undefined);
-    if (isLeft) code = exitCodes.failed;
-    if (isJson) terminal.json({ kind: "device-forgotten", configuration, wasKnown, isLeft });
-    else terminal.line(`${nameOf(configuration)}${sentence(wasKnown, isLeft)}`);
+    if (isJson) terminal.json({ kind: "device-forgotten", configuration, wasKnown });
+    else terminal.line(`${nameOf(configuration)}${sentence(wasKnown)}`);
   }
-  return code;
+  return exitCodes.done;
 }
 
-function sentence(wasKnown: boolean, isLeft: boolean): string {
-  if (isLeft)
-    return ": its last upload is not over yet and would be remembered; say it again when `flashyard ps` is done with it";
+function sentence(wasKnown: boolean): string {
   return wasKnown ? " is forgotten: its next flash may find another device" : ": nothing was known of its device";
 }

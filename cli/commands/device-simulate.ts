@@ -38,6 +38,8 @@ export interface SimulateOptions {
   readonly sleep?: { readonly awakeMs: number; readonly asleepMs: number };
   readonly fault?: FaultName;
   readonly serial?: SimulatedChip;
+  /** `AA:BB:CC:DD:EE:FF` */
+  readonly mac?: string;
   readonly json?: boolean;
 }
 
@@ -58,7 +60,7 @@ export async function runDeviceSimulate(session: Session, options: SimulateOptio
 function refuseWhatDoesNotFit(options: SimulateOptions): void {
   const given = new Set(Object.entries(options).flatMap(([name, value]) => (value === undefined ? [] : [name])));
   const misfits: Readonly<Record<string, readonly string[]>> = {
-    host: ["serial", "sleep", "fault", "encryption"],
+    host: ["serial", "sleep", "fault", "encryption", "mac"],
     serial: ["host", "password", "protocol", "encryption", "sleep", "fault"],
   };
   for (const [kind, others] of Object.entries(misfits)) {
@@ -67,6 +69,9 @@ function refuseWhatDoesNotFit(options: SimulateOptions): void {
   }
   if (!/^[a-z0-9][a-z0-9-]{0,20}$/.test(options.name)) {
     throw new UsageError("bad-name", `--name ${JSON.stringify(options.name)}: a device is named with a-z, 0-9 and -`);
+  }
+  if (options.mac !== undefined && options.count > 1) {
+    throw new UsageError("bad-together", "--mac is the address of one device: say --count 1 with it");
   }
   const { encryption } = options;
   if (encryption !== undefined && Buffer.from(encryption, "base64").length !== 32) {
@@ -87,7 +92,7 @@ function namesFor({ count, name }: SimulateOptions): readonly string[] {
 function configurationOf(options: SimulateOptions, name: string, index: number): SimulatedConfiguration {
   const { port, password, protocol, encryption, sleep, host } = options;
   const otaPort = port + 2 * index;
-  const mac = host === true ? undefined : macOf(name);
+  const mac = host === true ? undefined : (options.mac ?? macOf(name));
   return { name, otaPort, apiPort: otaPort + 1, mac, password, protocol, encryption, sleeps: sleep !== undefined };
 }
 
@@ -109,7 +114,7 @@ async function simulateDevices(
     devices.use(
       await startAt(otaPort, {
         build: { name, ...factoryBuild },
-        mac: macOf(name),
+        mac: options.mac ?? macOf(name),
         otaPort,
         apiPort,
         ...(version === undefined ? {} : { version }),
@@ -180,7 +185,8 @@ async function simulateChips(
   await using chips = new AsyncDisposableStack();
   const named: string[] = [];
   for (const name of names) {
-    const loader = await RomLoader.open({ chip, clock: session.clock, onEvent: (event) => say(name, event) });
+    const mac = (options.mac ?? macOf(name)).split(":").map((digits) => Number.parseInt(digits, 16));
+    const loader = await RomLoader.open({ chip, mac, clock: session.clock, onEvent: (event) => say(name, event) });
     chips.use(loader);
     const link = join(links, name);
     await symlink(loader.path, link);

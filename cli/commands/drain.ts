@@ -11,7 +11,7 @@ export async function runDrain(
   isDrained: boolean,
   { json: isJson = false }: { readonly json?: boolean },
 ): Promise<ExitCode> {
-  const agents = names.map((name) => agentNamed(name));
+  const agents = names.map((name) => agentNamed(isDrained ? "drain" : "undrain", name));
   await using farm = await Farm.open(session);
   for (const agent of agents) {
     const { busy } = await farm.ask({ v: 1, kind: "drain", agent, isDrained }, "drained");

@@ -56,6 +56,10 @@ function toolFrom({ chip, avrdude, flasher, baud }: FlashCommandOptions): Serial
   if ([chip, avrdude, flasher].filter((one) => one !== undefined).length !== 1) {
     throw new UsageError("one-tool", "say how it is flashed: --chip (esptool), --avrdude, or --flasher, one of them");
   }
+  if (flasher !== undefined && baud !== undefined) {
+    const message = `--baud ${baud} does nothing with --flasher: the rate stands in the command itself, in the agent's flashers (docs/serial.md)`;
+    throw new UsageError("bad-together", message);
+  }
   const speed = baud === undefined ? {} : { baud };
   const [part = "", programmer = ""] = avrdude?.split(":") ?? [];
   const parsed = SerialTool.safeParse(
@@ -67,7 +71,8 @@ function toolFrom({ chip, avrdude, flasher, baud }: FlashCommandOptions): Serial
   );
   if (parsed.success) return parsed.data;
   if (parsed.error.issues.some(({ path }) => path[0] === "baud")) {
-    throw new UsageError("bad-tool", `--baud ${baud}: esptool is not that slow, 9600 is the least`);
+    const rates = chip === undefined ? "avrdude takes 300 to 2000000" : "esptool takes 9600 to 5000000";
+    throw new UsageError("bad-tool", `--baud ${baud}: ${rates}`);
   }
   const known = `--chip is one of ${EspChip.options.join(", ")}; --avrdude is PART:PROGRAMMER as avrdude calls them, e.g. m328p:arduino`;
   throw new UsageError("bad-tool", `${JSON.stringify(chip ?? avrdude ?? flasher)} cannot be used: ${known}`);

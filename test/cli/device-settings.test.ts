@@ -59,6 +59,11 @@ test.each([
     /`medium` cannot be used: wifi, ethernet, thread or/,
   ],
   ["a name that no agent can have", ".flashyard:\n  flash-on: Attic Pi\n", /`flash-on` cannot be used/],
+  [
+    "a rate that a flasher would not get",
+    ".flashyard:\n  flasher: picotool\n  baud: 921600\n",
+    /`baud` cannot be used: with `flasher:`/,
+  ],
   ["text instead of settings", ".flashyard: yes please\n", /.flashyard: it cannot be used/],
 ])("%s is refused with the file and the key", async (_name, text, message) => {
   await expect(settingsOf(await write(text))).rejects.toThrow(message);

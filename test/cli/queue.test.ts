@@ -260,6 +260,29 @@ test("wrong use is said in one line", async () => {
     [["retry"], "or say --failed"],
     [["retry", "lamp", "--failed"], "or say --failed"],
     [["retry", "a", "b", "--device", "10.0.0.1"], "name one with it"],
+    [["drain", "No Agent"], 'drain "No Agent": no agent can have this name'],
+    [["undrain", "No Agent"], 'undrain "No Agent": no agent can have this name'],
+    [["build", "lamp.yaml", "--on", "No Agent"], '--on "No Agent": no agent can have this name'],
+    [["install", "lamp.yaml", "--build-on", "No Agent"], '--build-on "No Agent": no agent can have this name'],
+    [["install", "lamp.yaml", "--on", "No Agent"], '--on "No Agent": no agent can have this name'],
+    [
+      ["flash", "a", "--serial", "b", "--flasher", "picotool", "--baud", "921600"],
+      "--baud 921600 does nothing with --flasher",
+    ],
+    [["flash", "a", "--serial", "b", "--chip", "esp32", "--baud", "300"], "esptool takes 9600 to 5000000"],
+    [
+      ["flash", "a", "--serial", "b", "--avrdude", "m328p:arduino", "--baud", "3000000"],
+      "avrdude takes 300 to 2000000",
+    ],
+    // Nothing is wrong with these rates: what is missing is the build.
+    [
+      ["flash", "nothing", "--serial", "b", "--chip", "esp32", "--baud", "1500000"],
+      'no build of "nothing" has succeeded yet',
+    ],
+    [
+      ["flash", "nothing", "--serial", "b", "--avrdude", "m328p:arduino", "--baud", "2000000"],
+      'no build of "nothing" has succeeded yet',
+    ],
     [["history", "*"], "`flashyard reset` is for all of them"],
     [["device", "resolve", "lamp"], "say --running or --not-running"],
     [["device", "resolve", "lamp", "--running", "--not-running"], "say --running or --not-running"],

@@ -9,12 +9,12 @@ import { failureLines, jobSentence } from "#cli/job-sentence.ts";
 import { codeOfChain, summarySentence } from "#cli/outcome.ts";
 import { duration, size, table } from "#cli/render.ts";
 import { newestFailed, reasonAgainst } from "#cli/retry-choice.ts";
-import { addressAgain } from "#cli/retry-requests.ts";
+import { addressAgain, flashAgain } from "#cli/retry-requests.ts";
 import { terminalOn, type TerminalOptions } from "#cli/terminal.ts";
 import { treeLines } from "#cli/tree.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { everyConfiguration } from "#protocol/ids.ts";
-import type { CleanJob, CompileJob, UploadJob } from "#protocol/job.ts";
+import { type CleanJob, type CompileJob, type UploadJob, withEncryption } from "#protocol/job.ts";
 import {
   agentNamed,
   bootNumber,
@@ -206,6 +206,25 @@ test("a device is looked for where it was, unless its address follows its name",
   expect(addressAgain(at("lamp.local"), place)).toBeUndefined();
   expect(addressAgain({ ...at("10.0.0.1") }, place)).toEqual({ host: "10.0.0.1", port: 3232 });
   expect(addressAgain(at("10.0.0.1"), { ...place, device: { host: "10.0.0.2" } })).toEqual({ host: "10.0.0.2" });
+});
+
+test("a chain is run again with the encryption that it had, and its device asked again as late", () => {
+  const place = { folder: ".", device: undefined };
+  const spec = { target: withEncryption(targetOf("lamp.local"), "never") };
+  const confirm = {
+    lane: "upload",
+    name: "confirm",
+    spec: { afterMs: 5_000 },
+    state: "cancelled",
+    attempt: 0,
+  } as const;
+  const chain = {
+    ...installOf(1, compileJob(), { ...uploadJob(), spec }),
+    confirm: { ...confirm, avoid: [], earlier: [] },
+  };
+  expect(flashAgain(chain, place)).toMatchObject({ encryption: "never", confirmAfterMs: 5_000 });
+  const plain = flashAgain(installOf(1, compileJob(), uploadJob()), place);
+  expect([plain.encryption, plain.confirmAfterMs]).toEqual([undefined, undefined]);
 });
 
 test("a question is answered by one line, and by nothing when the input ends or the question is called off", async () => {

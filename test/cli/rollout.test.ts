@@ -70,10 +70,7 @@ describe("a device that was flashed", () => {
     };
     expect(await macGiven()).toBeUndefined();
     await until("the device is known", async () => ((await macGiven()) === "AA:BB:CC:DD:EE:FF" ? true : undefined));
-    // What has just ended is remembered until it is in the history.
-    await until("it is forgotten", async () =>
-      (await farm.within("device", "forget", "stairs")).code === 0 ? true : undefined,
-    );
+    expect((await farm.within("device", "forget", "stairs")).code).toBe(0);
     expect(await macGiven()).toBeUndefined();
   });
 
@@ -213,11 +210,15 @@ describe("rollback", () => {
     farm.work.moods.set("attic.local", "rolls-back");
     await farm.within("install", await farm.configuration("attic", "# changed"), "--confirm", "--confirm-after", "0");
     farm.work.moods.delete("attic.local");
-    const back = await farm.within("rollback", file);
+    const wishes = ["--confirm", "--confirm-after", "0", "--when-online"];
+    const never = await farm.within("rollback", file, "--between", "noon");
+    expect([never.code, never.err]).toEqual([2, expect.stringContaining('--between "noon": a time of the day')]);
+    const back = await farm.within("rollback", file, ...wishes);
     expect([back.code, back.err]).toEqual([0, expect.stringContaining(`flashing what ${good.id} built`)]);
+    expect(back.out).toMatch(/attic +confirm +succeeded/);
     const { upload } = await farm.chain("attic");
     const built = good.compile?.outcome;
-    expect(upload?.spec).toMatchObject({ mayDowngrade: true });
+    expect(upload?.spec).toMatchObject({ mayDowngrade: true, timing: { isAwaited: true } });
     expect(upload?.spec.manifest).toEqual(built?.kind === "built" ? built.manifest : undefined);
   });
 });

@@ -91,6 +91,14 @@ test("password, protocol, key and sleep stand in the configuration, and the devi
   expect(await end(cli)).toBe(0);
 });
 
+test("one device has the address that is asked for", async () => {
+  const cli = simulate(31_330, "--count", "1", "--mac", "02:00:00:00:00:aa");
+  await cli.says(/next/);
+  const answer = await askDevice(targetAt(31_330, "lamp"), { signal: never, timeoutMs: 5_000 });
+  expect(answer).toMatchObject({ report: { mac: "02:00:00:00:00:AA" } });
+  expect(await end(cli)).toBe(0);
+});
+
 test("a fault is played at every update", async () => {
   const cli = simulate(31_340, "--count", "1", "--fault", "cut-off");
   await cli.says(/next/);
@@ -138,6 +146,9 @@ test("what does not go together is refused before anything is written", async ()
     [["--encryption", "short"], /a key of 32 bytes in base64/],
     [["--sleep", "now"], /a number of seconds awake and one asleep/],
     [["--protocol", "3"], /a number from 1 to 2/],
+    [["--mac", "02:00"], /written as 02:00:00:AB:CD:EF/],
+    [["--mac", "02:00:00:00:00:01", "--count", "2"], /--mac is the address of one device/],
+    [["--host", "--count", "1", "--mac", "02:00:00:00:00:01"], /--host does not go with --mac/],
   ];
   const clis = cases.map(([args]) => simulate(31_390, ...args));
   expect(await Promise.all(clis.map((cli) => cli.code()))).toEqual(cases.map(() => 2));

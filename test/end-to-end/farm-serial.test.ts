@@ -13,6 +13,8 @@ let folder: TemporaryFolder;
 let farm: RealFarm;
 let chip: RomLoader;
 let slow: RomLoader;
+/** Of the same kind as `chip`, with another address. */
+let other: RomLoader;
 let board: Simduino;
 
 const image = factoryImage("esp32c3", 100_000);
@@ -22,8 +24,9 @@ beforeAll(async () => {
   chip = await RomLoader.open({ chip: "esp32c3" });
   // Long enough to be cut off in the middle.
   slow = await RomLoader.open({ chip: "esp32c3", bytesPerSecond: 20_000 });
+  other = await RomLoader.open({ chip: "esp32c3", mac: [0x24, 0x0a, 0xc4, 0xff, 0xff, 0xff] });
   board = await Simduino.start(await buildSimduino(folder.path), folder.path);
-  const ports = Object.entries({ bench: chip.path, slow: slow.path, uno: board.path });
+  const ports = Object.entries({ bench: chip.path, slow: slow.path, other: other.path, uno: board.path });
   farm = await RealFarm.start({
     variables: { FLASHYARD_PORTS: ports.map(([id, path]) => `${id}=${path}`).join(",") },
   });
@@ -32,7 +35,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await farm[Symbol.asyncDispose]();
-  for (const one of [chip, slow, board]) await one[Symbol.asyncDispose]();
+  for (const one of [chip, slow, other, board]) await one[Symbol.asyncDispose]();
   await folder[Symbol.asyncDispose]();
 });
 
@@ -70,6 +73,20 @@ test("another chip than the one that is named is found out before anything is wr
   expect(wrong.code).toBe(1);
   expect(wrong.out + wrong.err).toMatch(/is .*(esp32c3|ESP32-C3).*, not esp32s3|not .*esp32s3/i);
   expect(chip.events.filter(({ kind }) => kind === "write-begun")).toHaveLength(before);
+});
+
+test("another board than the known one is refused untouched, until a person says that it was replaced", async () => {
+  expect((await farm.run("devices")).out).toMatch(/^two .*24:0A:C4:12:34:56/m);
+  const wrong = await flash("two", "other");
+  expect([wrong.code, wrong.out]).toEqual([
+    1,
+    expect.stringMatching(/wanted two \(24:0A:C4:12:34:56\), found 24:0A:C4:FF:FF:FF; .*`flashyard device forget two`/),
+  ]);
+  expect(other.events.filter(({ kind }) => kind === "write-begun")).toEqual([]);
+  expect((await farm.run("device", "forget", "two")).code).toBe(0);
+  expect((await flash("two", "other")).code).toBe(0);
+  expect(other.flash(0, image.length).equals(image)).toBe(true);
+  expect((await farm.run("devices")).out).toMatch(/^two .*24:0A:C4:FF:FF:FF/m);
 });
 
 test("an Arduino is flashed with avrdude", async () => {

@@ -7,6 +7,7 @@ import type { Failure } from "#protocol/failure.ts";
 import { AgentId, BootId, type ChainId, chainIdFrom, Configuration, Digest, type JobName } from "#protocol/ids.ts";
 import { type BuildSpec, type Job, type Lane, type Medium, OtaTarget, type UploadTarget } from "#protocol/job.ts";
 import type { JobResult } from "#protocol/job.ts";
+import { PortId } from "#protocol/serial.ts";
 
 /** The instant at which every farm of these tests starts. */
 export const startAt = Date.UTC(2026, 0, 1);
@@ -107,6 +108,8 @@ export interface StatementOptions {
   readonly makesEnvironments?: boolean;
   /** Configurations of which it has a tree of ESPHome 2026.10.0. */
   readonly warm?: readonly string[];
+  /** Serial ports that an upload agent has. */
+  readonly ports?: readonly string[];
 }
 
 /** An agent's statement. A compile lane makes any environment unless `makesEnvironments` is false. */
@@ -119,6 +122,7 @@ export function statementOf(agent: string, lane: Lane, options: StatementOptions
     memoryBytes: 1,
     warm: (options.warm ?? []).map((name) => ({ version: "2026.10.0", configuration: configurationNamed(name) })),
   };
+  const ports = (options.ports ?? []).map((id) => ({ id: PortId.parse(id), path: `/dev/${id}` }));
   return {
     v: 1,
     agent: agentNamed(agent),
@@ -128,6 +132,7 @@ export function statementOf(agent: string, lane: Lane, options: StatementOptions
     idleSince: options.idleSince === undefined ? startAt : options.idleSince,
     holding: [...(options.holding ?? [])],
     ...(lane === "compile" ? { compile } : {}),
+    ...(ports.length === 0 ? {} : { upload: { ports: [...ports], flashers: [] } }),
     version: "0.1.0",
     host: agent,
     pid: 1,
