@@ -141,8 +141,10 @@ What is real. The farm is: it builds each configuration with ESPHome for the hos
 flashes it over ESPHome's own update protocol. A simulated device speaks that protocol and ESPHome's API, takes the program,
 reads in it when it was built, and says from then on that it runs it; it does not run it. So it is good for installs,
 cancels, faults, sleep, holds and rollouts, and not for what the firmware does, nor for \`rename\`. With --host the devices are
-the programs themselves, and begin with a factory's firmware. With --serial real esptool flashes the chip, and nothing
-runs there; its configuration is built with Espressif's tools, which ESPHome fetches.
+the programs themselves, and begin with a factory's firmware; keep --port below 32768 then, because from there on Linux takes
+ports for outgoing connections, and a program whose port is held by one (for a minute after its end) cannot listen again
+when an update has restarted it. With --serial real esptool flashes the chip, and nothing runs there; its configuration is
+built with Espressif's tools, which ESPHome fetches.
 
 A configuration that you have changed stays as it is while its device has the same options. The devices have forgotten what they ran
 when they are started again.

@@ -11,8 +11,6 @@ import type { PortId } from "#protocol/serial.ts";
 import { holderOf, type PortOwners } from "#upload-agent/serial/port-owner.ts";
 import { openForReading, type SerialPorts } from "#upload-agent/serial/ports.ts";
 
-/** 115,200 baud carry 11,520 bytes a second: more lines than this have a few characters each, and are noise. */
-const linesPerSecondMax = 1_000;
 /** Whoever wants to read does not wait for a flash. */
 const ownMsMax = 2_000;
 
@@ -24,6 +22,7 @@ export interface SerialLogOptions {
   readonly signal: AbortSignal;
   /** From now on nothing is missed; what was printed before is gone. */
   readonly onOpen?: () => void;
+  /** As fast as the port carries them; each of no more than `logLineBytesMax`. */
   onLine(line: string): void;
 }
 
@@ -49,7 +48,7 @@ export async function readSerialLog(id: PortId, options: SerialLogOptions): Prom
     return failed({ kind: "port-busy", port: id, detail: `process ${owned.holderPid ?? "unknown"} uses it` });
   }
   await using _lock = owned.lock;
-  const lines = new BoundedLines(clock, (line) => options.onLine(line));
+  const lines = new LineSplitter(logLineBytesMax, (line) => options.onLine(line));
   const opened = await openForReading(port.path, options.baud, clock, (bytes) => lines.push(bytes));
   if ("refused" in opened) {
     const holder = await holderOf(port.path);
@@ -70,49 +69,4 @@ export async function readSerialLog(id: PortId, options: SerialLogOptions): Prom
 
 function failed(failure: Failure): SerialLogEnd {
   return { kind: "failed", failure };
-}
-
-/** Lines of limited length, and so many in a second; what is too much is counted and said. */
-class BoundedLines {
-  readonly #splitter: LineSplitter;
-  readonly #clock: Clock;
-  readonly #onLine: (line: string) => void;
-  #second = 0;
-  #given = 0;
-  #leftOut = 0;
-
-  constructor(clock: Clock, onLine: (line: string) => void) {
-    this.#clock = clock;
-    this.#onLine = onLine;
-    this.#splitter = new LineSplitter(logLineBytesMax, (line) => this.#give(line));
-  }
-
-  push(bytes: Buffer): void {
-    this.#splitter.push(bytes);
-  }
-
-  end(): void {
-    this.#splitter.end();
-    this.#tellLeftOut();
-  }
-
-  #give(line: string): void {
-    const second = Math.floor(this.#clock.monotonic() / 1000);
-    if (second !== this.#second) {
-      this.#tellLeftOut();
-      this.#second = second;
-      this.#given = 0;
-    }
-    if (this.#given === linesPerSecondMax) {
-      this.#leftOut += 1;
-      return;
-    }
-    this.#given += 1;
-    this.#onLine(line);
-  }
-
-  #tellLeftOut(): void {
-    if (this.#leftOut > 0) this.#onLine(`… ${this.#leftOut} lines left out`);
-    this.#leftOut = 0;
-  }
 }
