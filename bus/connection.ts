@@ -2,6 +2,7 @@
 import {
   ClosedConnectionError,
   DrainingConnectionError,
+  jwtAuthenticator,
   type NatsConnection,
   NoRespondersError,
   RequestError,
@@ -16,15 +17,29 @@ export type Connection = NatsConnection;
 /** How long the first connection may take; a server that is there answers in milliseconds. */
 const connectMsMax = 5_000;
 
+/** How somebody shows the server who they are. */
+export interface SignIn {
+  /** A user's token; with its seed, absent for a bearer's, the server's nonce is signed. */
+  readonly token?: string;
+  readonly seed?: Uint8Array;
+  /** Where answers arrive. */
+  readonly inbox: string;
+}
+
+function identified({ token, seed, inbox }: SignIn) {
+  return { inboxPrefix: inbox, ...(token === undefined ? {} : { authenticator: jwtAuthenticator(token, seed) }) };
+}
+
 /**
  * Connects and stays connected: after the first success the client reconnects for ever.
  * @throws UnavailableError when no server answers at the address.
  */
-export async function connect(url: string, name: string): Promise<Connection> {
+export async function connect(url: string, name: string, signIn?: SignIn): Promise<Connection> {
   try {
     return await connectNode({
       servers: url,
       name,
+      ...(signIn === undefined ? {} : identified(signIn)),
       timeout: connectMsMax,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 100,

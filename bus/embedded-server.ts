@@ -8,6 +8,8 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ChildServer, startChildServer } from "#actor/child-server.ts";
 import type { GroupLedger } from "#actor/process-group.ts";
+import { type FarmTokens, operatorLines } from "#bus/identity/accounts.ts";
+import type { FarmKeys } from "#bus/identity/farm-keys.ts";
 
 export interface EmbeddedServer extends ChildServer {
   readonly url: string;
@@ -22,6 +24,8 @@ export interface EmbeddedServerOptions {
   readonly port?: number;
   /** Anything but `always` is for comparisons only. */
   readonly syncInterval?: "always" | "1s";
+  /** Who signs in; absent: everybody may do everything. */
+  readonly identity?: { readonly keys: FarmKeys; readonly tokens: FarmTokens };
   readonly ledger?: GroupLedger;
   readonly onStart?: (pid: number) => void;
 }
@@ -31,7 +35,7 @@ const payloadMax = "8MB";
 
 /** @throws UsageError `port-taken`; UnavailableError `server-not-started` */
 export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
-  const { binary, folder, port, syncInterval = "always", ledger, onStart } = options;
+  const { binary, folder, port, syncInterval = "always", identity, ledger, onStart } = options;
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const configuration = join(folder, "nats-server.conf");
   const server = await startChildServer({
@@ -46,6 +50,7 @@ export async function startEmbeddedServer(options: EmbeddedServerOptions): Promi
         `max_payload: ${payloadMax}`,
         `log_file: ${JSON.stringify(join(folder, "nats-server.log"))}`,
         `jetstream { store_dir: ${JSON.stringify(join(folder, "store"))}, sync_interval: ${syncInterval} }`,
+        ...(identity === undefined ? [] : operatorLines(identity.keys, identity.tokens, join(folder, "accounts"))),
         "",
       ];
       await writeFile(configuration, lines.join("\n"), { mode: 0o600 });

@@ -1,10 +1,10 @@
 /** Logs of jobs: chunks of lines on a stream, written by agents, replayed and followed by whoever asks. */
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
-import type { ChainId, JobName } from "#protocol/ids.ts";
+import type { AgentId, ChainId, JobName } from "#protocol/ids.ts";
 import { logBytesMax, logChunkBytes, logChunkMs } from "#protocol/limits.ts";
 import { Progress } from "#protocol/messages.ts";
 import { decode, encode } from "#protocol/envelope.ts";
-import { logSubject, logSubjectsOf, progressSubject, progressSubjects, streams } from "#protocol/names.ts";
+import { jobOfLog, logSubject, logSubjectsOf, progressSubject, progressSubjects, streams } from "#protocol/names.ts";
 import { type Connection, translate } from "#bus/connection.ts";
 import { listen } from "#bus/rpc.ts";
 import { readStream } from "#bus/stream-reader.ts";
@@ -22,9 +22,9 @@ export class JobLogWriter {
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<unknown> = Promise.resolve();
 
-  constructor(connection: Connection, chain: ChainId, job: JobName) {
+  constructor(connection: Connection, agent: AgentId, chain: ChainId, job: JobName) {
     this.#connection = connection;
-    this.#subject = logSubject(chain, job);
+    this.#subject = logSubject(agent, chain, job);
   }
 
   line(text: string): void {
@@ -61,8 +61,14 @@ export class JobLogWriter {
   }
 }
 
-export function publishProgress(connection: Connection, chain: ChainId, job: JobName, progress: Progress): void {
-  if (!connection.isClosed()) connection.publish(progressSubject(chain, job), encode(progress));
+export function publishProgress(
+  connection: Connection,
+  agent: AgentId,
+  chain: ChainId,
+  job: JobName,
+  progress: Progress,
+): void {
+  if (!connection.isClosed()) connection.publish(progressSubject(agent, chain, job), encode(progress));
 }
 
 /** Progress of all jobs: `call` gets the chain's id and job's name as they stand in the subject. */
@@ -71,7 +77,7 @@ export function listenProgress(
   call: (chain: string, job: string, progress: Progress) => void,
 ): { stop(): void } {
   return listen(connection, progressSubjects, (bytes, subject) => {
-    const [, , chain, job] = subject.split(".");
+    const [, , , chain, job] = subject.split(".");
     const decoded = decode(Progress, bytes);
     if (decoded.ok && chain !== undefined && job !== undefined) call(chain, job, decoded.value);
   });
@@ -82,7 +88,7 @@ export async function removeLogs(connection: Connection, chains: readonly ChainI
   if (chains.length === 0) return;
   try {
     const manager = await jetstreamManager(connection, { checkAPI: false });
-    for (const chain of chains) await manager.streams.purge(streams.logs, { filter: logSubjectsOf(chain) });
+    for (const filter of chains.flatMap(logSubjectsOf)) await manager.streams.purge(streams.logs, { filter });
   } catch (error) {
     throw translate(error, `remove the logs of ${chains.length} chains`);
   }
@@ -95,13 +101,13 @@ export async function* readJobLog(
   jobs: readonly JobName[],
   follow?: AbortSignal,
 ): AsyncGenerator<{ readonly job: JobName; readonly line: string }> {
-  const subjects = new Map(jobs.map((job) => [logSubject(chain, job), job]));
+  const wanted: ReadonlySet<JobName | undefined> = new Set(jobs);
   const text = new TextDecoder();
   try {
-    const options = { subjects: [...subjects.keys()], ...(follow === undefined ? {} : { follow }) };
+    const options = { subjects: logSubjectsOf(chain), ...(follow === undefined ? {} : { follow }) };
     for await (const message of readStream(connection, streams.logs, options)) {
-      const job = subjects.get(message.subject);
-      if (job === undefined) continue;
+      const job = jobOfLog(message.subject);
+      if (job === undefined || !wanted.has(job)) continue;
       for (const line of text.decode(message.data).split("\n")) yield { job, line };
     }
   } catch (error) {

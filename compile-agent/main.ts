@@ -90,8 +90,8 @@ async function prepare(
     ledger,
     sandbox,
     clock,
-    openLog: (chain, job) => new JobLogWriter(connection, chain, job),
-    say: (chain, job, progress) => publishProgress(connection, chain, job, progress),
+    openLog: (chain, job) => new JobLogWriter(connection, settings.agent, chain, job),
+    say: (chain, job, progress) => publishProgress(connection, settings.agent, chain, job, progress),
     announceTrees,
   });
   return {

@@ -2,7 +2,7 @@
  * Every subject, stream, consumer and bucket of the farm. Built and parsed here and nowhere else. Names that users choose
  * (configurations) never become subject tokens; agents and chains have names that are safe as one token by their schemas.
  */
-import { AgentId, type ChainId, type Configuration, type Digest, type JobName } from "#protocol/ids.ts";
+import { AgentId, type ChainId, type Configuration, type Digest, JobName } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 
 export const streams = { lanes: "FY_LANES", logs: "FY_LOGS" } as const;
@@ -80,23 +80,31 @@ export function serialSubject(agent: AgentId): string {
   return `fy.serial.${agent}`;
 }
 
-/** Progress of a job, never stored. */
-export function progressSubject(chain: ChainId, job: JobName): string {
-  return `fy.progress.${chain}.${job}`;
+/** Progress of a job as its agent tells it, never stored. */
+export function progressSubject(agent: AgentId, chain: ChainId, job: JobName): string {
+  return `fy.progress.${agent}.${chain}.${job}`;
 }
 export const progressSubjects = "fy.progress.>";
 
-/** Log chunks of a job. */
-export function logSubject(chain: ChainId, job: JobName): string {
-  return `fy.log.${chain}.${job}`;
+/** Log chunks of a job, from one of the agents that had it. */
+export function logSubject(agent: AgentId, chain: ChainId, job: JobName): string {
+  return `fy.log.${agent}.${chain}.${job}`;
 }
-/** The logs of all jobs of a chain. */
-export function logSubjectsOf(chain: ChainId): string {
-  return `fy.log.${chain}.*`;
+/** The logs of all jobs of a chain, also those of version 0.1, which did not name the agent. */
+export function logSubjectsOf(chain: ChainId): readonly [string, string] {
+  return [`fy.log.*.${chain}.*`, `fy.log.${chain}.*`];
+}
+
+/** The job of a log's subject. */
+export function jobOfLog(subject: string): JobName | undefined {
+  return JobName.safeParse(subject.split(".").at(-1)).data;
 }
 export const logSubjects = "fy.log.>";
 
 export const adminSubject = "fy.admin";
+
+/** Whoever wants to become an agent, and agents whose right to connect runs out. */
+export const pairSubject = "fy.pair";
 
 /** The only key of the lease's bucket. */
 export const leaseKey = "coordinator";

@@ -38,8 +38,8 @@ async function prepare(
     artifacts: images,
     clock,
     serial: bench,
-    openLog: (chain, job) => new JobLogWriter(connection, chain, job),
-    say: (chain, job, progress) => publishProgress(connection, chain, job, progress),
+    openLog: (chain, job) => new JobLogWriter(connection, settings.agent, chain, job),
+    say: (chain, job, progress) => publishProgress(connection, settings.agent, chain, job, progress),
   };
   // Loaded by the first job: an agent that has nothing to do stays small.
   const handler: JobHandler = async (dispatch, attempt) => {

@@ -8,8 +8,10 @@ import type { ChainId } from "#protocol/ids.ts";
 import { logBytesMax, logChunkBytes, logLineBytesMax } from "#protocol/limits.ts";
 import { logSubject, streams } from "#protocol/names.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
-import { chainNumber } from "#test/support/farm-builders.ts";
+import { agentNamed, chainNumber } from "#test/support/farm-builders.ts";
 import { testServer, type TestServer } from "#test/support/nats-server.ts";
+
+const agent = agentNamed("build-1");
 
 let server: TestServer;
 let connection: Connection;
@@ -22,7 +24,7 @@ afterAll(() => server[Symbol.asyncDispose]());
 
 async function chunksOf(chain: ChainId): Promise<number> {
   const manager = await jetstreamManager(connection);
-  const subject = logSubject(chain, "compile");
+  const subject = logSubject(agent, chain, "compile");
   const { state } = await manager.streams.info(streams.logs, { subjects_filter: subject });
   return state.subjects?.[subject] ?? 0;
 }
@@ -36,7 +38,7 @@ async function linesOf(chain: ChainId): Promise<readonly string[]> {
 test("lines are gathered into chunks of limited size, and come back in their order", async () => {
   const chain = chainNumber(1);
   const written = Array.from({ length: 1_000 }, (_, index) => `${index} ${"ü".repeat(60)}`);
-  const writer = new JobLogWriter(connection, chain, "compile");
+  const writer = new JobLogWriter(connection, agent, chain, "compile");
   for (const line of written) writer.line(line);
   await writer.close();
   expect(await linesOf(chain)).toEqual(written);
@@ -48,7 +50,7 @@ test("lines are gathered into chunks of limited size, and come back in their ord
 
 test("a lone line is sent by its age, and whoever follows sees it before the job has ended", async () => {
   const chain = chainNumber(2);
-  const writer = new JobLogWriter(connection, chain, "compile");
+  const writer = new JobLogWriter(connection, agent, chain, "compile");
   const seen = new Arrivals<string>("line");
   const abort = new AbortController();
   const following = (async () => {
@@ -57,7 +59,7 @@ test("a lone line is sent by its age, and whoever follows sees it before the job
   })();
   writer.line("compiling");
   expect(await seen.next()).toBe("compile compiling");
-  const upload = new JobLogWriter(connection, chain, "upload");
+  const upload = new JobLogWriter(connection, agent, chain, "upload");
   upload.line("flashing");
   await upload.close();
   expect(await seen.next()).toBe("upload flashing");
@@ -69,7 +71,7 @@ test("a lone line is sent by its age, and whoever follows sees it before the job
 test("both jobs of a chain replay together, in the order in which they were said", async () => {
   const chain = chainNumber(3);
   for (const job of ["compile", "upload"] as const) {
-    const writer = new JobLogWriter(connection, chain, job);
+    const writer = new JobLogWriter(connection, agent, chain, job);
     writer.line(`${job} 1`);
     writer.line(`${job} 2`);
     await writer.close();
@@ -81,7 +83,7 @@ test("both jobs of a chain replay together, in the order in which they were said
 
 test("at its limit the log says that it ends, and takes no more", async () => {
   const chain = chainNumber(4);
-  const writer = new JobLogWriter(connection, chain, "compile");
+  const writer = new JobLogWriter(connection, agent, chain, "compile");
   const line = "x".repeat(logLineBytesMax);
   const fitting = Math.ceil(logBytesMax / (line.length + 1));
   for (let i = 0; i < fitting + 100; i++) writer.line(line);
@@ -92,7 +94,7 @@ test("at its limit the log says that it ends, and takes no more", async () => {
 });
 
 test("a job that has said nothing has no lines, and closing twice sends nothing more", async () => {
-  const writer = new JobLogWriter(connection, chainNumber(5), "compile");
+  const writer = new JobLogWriter(connection, agent, chainNumber(5), "compile");
   await writer.close();
   await writer.close();
   expect(await linesOf(chainNumber(5))).toEqual([]);
@@ -101,7 +103,7 @@ test("a job that has said nothing has no lines, and closing twice sends nothing 
 test("a log that cannot be stored never holds up the job; reading it without a server is unavailable", async () => {
   const cut = await server.connect();
   await cut.close();
-  const writer = new JobLogWriter(cut, chainNumber(6), "compile");
+  const writer = new JobLogWriter(cut, agent, chainNumber(6), "compile");
   writer.line("lost");
   await writer.close();
   await expect(readJobLog(cut, chainNumber(6), ["compile"]).next()).rejects.toThrow(UnavailableError);
@@ -113,7 +115,7 @@ test("progress reaches whoever listens, with the job that it is of; nonsense is 
   await connection.flush();
   const chain = chainNumber(7);
   connection.publish(`fy.progress.${chain}.compile`, "nonsense");
-  publishProgress(connection, chain, "compile", { v: 1, phase: "compiling", percent: 40 });
+  publishProgress(connection, agent, chain, "compile", { v: 1, phase: "compiling", percent: 40 });
   expect(await heard.next()).toEqual([chain, "compile", { v: 1, phase: "compiling", percent: 40 }]);
   listening.stop();
 });

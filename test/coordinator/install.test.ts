@@ -9,6 +9,7 @@ import { publishProgress } from "#bus/job-log.ts";
 import { request } from "#bus/rpc.ts";
 import { readStream } from "#bus/stream-reader.ts";
 import {
+  agentNamed,
   buildRequest,
   built,
   chainNumber,
@@ -165,7 +166,7 @@ test("progress of the running job is shown and never stored", async () => {
   await farm.submit(buildRequest(1));
   await (await builder.next()).claim();
   const progress = { v: 1 as const, phase: "compiling", percent: 40 };
-  publishProgress(farm.user, chainNumber(1), "compile", progress);
+  publishProgress(farm.user, agentNamed("builder"), chainNumber(1), "compile", progress);
   await vi.waitFor(async () => {
     const { live } = await farm.ask("chains", { v: 1, kind: "chains", ended: 0 });
     expect(live[0]?.progress).toEqual(progress);

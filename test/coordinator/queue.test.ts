@@ -8,6 +8,7 @@ import { siblingIds } from "#protocol/ids.ts";
 import { HistoryKeeper } from "#coordinator/history-keeper.ts";
 import { Memory } from "#coordinator/memory.ts";
 import {
+  agentNamed,
   built,
   buildRequest,
   chainNumber,
@@ -152,7 +153,7 @@ test("the history says what failed, and loses old chains with their logs, but ne
     await farm.submit(uploadRequest(n, { configuration: n === 1 ? "cellar" : "kitchen" }));
     const job = await flasher.next();
     await job.claim();
-    const log = new JobLogWriter(farm.user, chainNumber(n), "upload");
+    const log = new JobLogWriter(farm.user, agentNamed("flasher"), chainNumber(n), "upload");
     log.line(`flash ${n}`);
     await log.close();
     await job.claimFlash();

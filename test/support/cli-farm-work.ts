@@ -15,6 +15,10 @@ import type { Configuration } from "#protocol/ids.ts";
 import { addressOfTarget, type DeviceReport, type JobResult, networkOf } from "#protocol/job.ts";
 import type { CleanDispatch, CompileDispatch, ConfirmDispatch, Dispatch, UploadDispatch } from "#protocol/messages.ts";
 import { objectStores } from "#protocol/names.ts";
+import { agentNamed } from "#test/support/farm-builders.ts";
+
+const builder = agentNamed("builder");
+const flasher = agentNamed("flasher");
 
 /** What a build that succeeds leaves behind. */
 export const image = Buffer.from("the image");
@@ -59,11 +63,11 @@ export class FarmWork {
 
   async #build(dispatch: CompileDispatch, attempt: Attempt): Promise<JobResult> {
     const { chain, spec, configuration } = dispatch;
-    const log = new JobLogWriter(this.#connection, chain, "compile");
+    const log = new JobLogWriter(this.#connection, builder, chain, "compile");
     const [word = "", ...rest] = spec.driver === "command" ? spec.argv : [await this.#wordOf(dispatch)];
     this.#trees.add(configuration);
     for (const line of [`${word} begins`, ...rest]) log.line(line);
-    publishProgress(this.#connection, chain, "compile", { v: 1, phase: "compiling", percent: 40 });
+    publishProgress(this.#connection, builder, chain, "compile", { v: 1, phase: "compiling", percent: 40 });
     if (word === "hang" && !attempt.signal.aborted) await once(attempt.signal, "abort");
     log.line(`${word} ends`);
     await log.close();
@@ -84,7 +88,7 @@ export class FarmWork {
 
   async #flash({ chain, target, manifest }: UploadDispatch, attempt: Attempt): Promise<JobResult> {
     const address = addressOfTarget(target);
-    const log = new JobLogWriter(this.#connection, chain, "upload");
+    const log = new JobLogWriter(this.#connection, flasher, chain, "upload");
     log.line(`asking ${address}`);
     await log.close();
     const mood = this.moods.get(networkOf(target)?.host ?? "");
