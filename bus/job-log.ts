@@ -10,7 +10,7 @@ import { listen } from "#bus/rpc.ts";
 import { readStream } from "#bus/stream-reader.ts";
 
 /** For one chunk; the end of a job waits for its last ones. */
-const publishTimeoutMs = 2_000;
+const publishTimeoutMs = 5_000;
 
 /** Gathers lines into chunks. A chunk that cannot be stored is lost: a log never holds up a job. */
 export class JobLogWriter {

@@ -29,6 +29,8 @@ export interface AdminPorts {
   pruneCache(before: number): Promise<Pruned>;
   readonly startedAt: number;
   farm(): Farm;
+  /** Resolves when `farm` knows of every record that was under way. */
+  settled(): Promise<void>;
   now(): number;
   isLeading(): boolean;
   post(event: FarmEvent): boolean;
@@ -59,10 +61,16 @@ export function serveAdmin(world: Pick<CoordinatorPorts, "serveAdmin">, ports: A
       });
       return;
     }
-    answerRequest(ports, decoded.value, call).catch((error: unknown) => {
+    answerWhenSettled(ports, decoded.value, call).catch((error: unknown) => {
       call.answer({ kind: "refused", code: "unavailable", message: messageOf(error) });
     });
   });
+}
+
+/** Who asks may have seen a record that is written already, and would be told what was before it. */
+async function answerWhenSettled(ports: AdminPorts, request: AdminRequest, call: Call): Promise<void> {
+  await ports.settled();
+  if (ports.isLeading()) await answerRequest(ports, request, call);
 }
 
 async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Call): Promise<void> {

@@ -73,6 +73,8 @@ export class Coordinator implements Service {
   readonly #ended = new Map<ChainId, number>();
   #farm: Farm = emptyFarm;
   #lastSequence = 0;
+  /** The end of the commit that is under way. */
+  #settling: Promise<void> = Promise.resolve();
   /** Set when the server was away: its memory streams, and so the lanes, may be empty. */
   #mustRebuild = false;
   #hasMemory = false;
@@ -112,6 +114,7 @@ export class Coordinator implements Service {
         pruneCache: (before) => pruneCache(this.#ports, this.#memory, () => this.#farm, before, this.#clock.now()),
         startedAt: this.#clock.now(),
         farm: () => ({ ...this.#farm, knowledge: this.#memory.knowledge }),
+        settled: () => this.#settling,
         now: () => this.#clock.now(),
         // A server that was away may have forgotten the lease: nothing is answered before it has been confirmed.
         isLeading: () => !this.#mustRebuild && this.#options.lead.isLeading(),
@@ -175,7 +178,9 @@ export class Coordinator implements Service {
       if (!this.#options.lead.isLeading()) this.#depose("the lease has run out");
       // Also when the resynchronisation has ended it.
       if (signal.aborted) return;
-      await this.#handle(events.flatMap((event) => this.#unended(event) ?? []));
+      const handling = this.#handle(events.flatMap((event) => this.#unended(event) ?? []));
+      this.#settling = handling.catch(() => undefined);
+      await handling;
       // What changes nothing is handled without waiting for anything: a thousand statements a second would keep the lease from being
       // renewed, and come one at a time instead of together.
       await this.#options.breathe();

@@ -1,4 +1,5 @@
 import { expect, test, vi } from "vitest";
+import type { ChainRecords } from "#actor/coordinator-ports.ts";
 import { silentLog } from "#actor/log.ts";
 import { ChainStore } from "#bus/chain-store.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
@@ -229,4 +230,35 @@ test("stopped before it starts, twice, or while it starts, a coordinator ends st
     const status = askAdmin(farm.user, { v: 1, kind: "status" });
     await expect(status).rejects.toMatchObject({ code: "no-responders" });
   }
+});
+
+test("who asks while a commit is under way is told what it has written", async () => {
+  await using farm = await ServedFarm.start();
+  await farm.stopCoordinator();
+  const connection = await farm.server.connect("coordinator");
+  const ports = coordinatorPorts(connection);
+  const written = Promise.withResolvers<void>();
+  const heard = Promise.withResolvers<void>();
+  const records: ChainRecords = {
+    removedMs: ports.records.removedMs,
+    load: () => ports.records.load(),
+    fence: (expected) => ports.records.fence(expected),
+    async commit(changes, expected, isAtomic) {
+      const result = await ports.records.commit(changes, expected, isAtomic);
+      written.resolve();
+      await heard.promise;
+      return result;
+    },
+  };
+  await using coordinator = new Coordinator({ ...ports, records }, farm.clock, silentLog);
+  await coordinator.start();
+  const submitted = farm.submit(buildRequest(1));
+  await written.promise;
+  const asked = askAdmin(farm.user, { v: 1, kind: "chains", ended: 0 });
+  // The question has been taken before the commit ends.
+  await farm.user.flush();
+  await connection.flush();
+  heard.resolve();
+  expect(await asked).toMatchObject({ live: [{ chain: { id: chainNumber(1) } }] });
+  await submitted;
 });
