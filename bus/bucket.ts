@@ -1,6 +1,5 @@
 /** A typed key-value bucket for what needs no fence: the history, the devices. */
 import { jetstreamManager } from "@nats-io/jetstream";
-import { Kvm } from "@nats-io/kv";
 import type { z } from "zod";
 import { decode, encode } from "#protocol/envelope.ts";
 import { UnavailableError } from "#protocol/errors.ts";
@@ -21,10 +20,6 @@ export class Bucket<S extends z.ZodType> {
     this.#connection = connection;
     this.#name = name;
     this.#schema = schema;
-  }
-
-  async #open() {
-    return new Kvm(this.#connection).open(this.#name, { allow_direct: true });
   }
 
   /** Puts many values; each of them is there or not, and asking again does no harm. @throws UnavailableError */
@@ -52,13 +47,17 @@ export class Bucket<S extends z.ZodType> {
     }
   }
 
-  /** The value, or undefined when there is none or it cannot be decoded. @throws UnavailableError */
+  /**
+   * The value, or undefined when there is none or it cannot be decoded. From the stream's leader: a chain has left the live records when
+   * it is looked for here, and a copy of the history may not have it yet. @throws UnavailableError
+   */
   async get(key: string): Promise<z.output<S> | undefined> {
     try {
-      const kv = await this.#open();
-      const entry = await kv.get(key);
-      if (entry === null || entry.operation !== "PUT") return undefined;
-      const decoded = decode(this.#schema, entry.value);
+      const manager = await jetstreamManager(this.#connection, { checkAPI: false });
+      const subject = { last_by_subj: keySubject(this.#name, key) };
+      const message = await manager.streams.getMessage(bucketStream(this.#name), subject);
+      if (message === null || message.header.has("KV-Operation")) return undefined;
+      const decoded = decode(this.#schema, message.data);
       return decoded.ok ? decoded.value : undefined;
     } catch (error) {
       throw translate(error, `get ${key} from ${this.#name}`);

@@ -11,10 +11,11 @@ import {
 import { connect as connectNode } from "@nats-io/transport-node";
 import type { Listening } from "#actor/coordinator-ports.ts";
 import { isFarmError, messageOf, UnavailableError } from "#protocol/errors.ts";
+import { serversIn, shownServers } from "#bus/server-addresses.ts";
 
 export type Connection = NatsConnection;
 
-/** How long the first connection may take; a server that is there answers in milliseconds. */
+/** How long a connection to one server may take, the first as any later one; a server that is there answers in milliseconds. */
 const connectMsMax = 5_000;
 
 /** How somebody shows the server who they are. */
@@ -31,13 +32,16 @@ function identified({ token, seed, inbox }: SignIn) {
 }
 
 /**
- * Connects and stays connected: after the first success the client reconnects for ever.
- * @throws UnavailableError when no server answers at the address.
+ * Connects to one of the servers and stays connected: after the first success the client reconnects for ever, to whichever answers,
+ * also to those of their cluster that it was not told of.
+ * @param urls of one server, or of several with commas: each is tried, in an order by chance
+ * @throws UnavailableError when none answers; UsageError when none is named.
  */
-export async function connect(url: string, name: string, signIn?: SignIn): Promise<Connection> {
+export async function connect(urls: string, name: string, signIn?: SignIn): Promise<Connection> {
+  const servers = [...serversIn(urls)];
   try {
     return await connectNode({
-      servers: url,
+      servers,
       name,
       ...(signIn === undefined ? {} : identified(signIn)),
       timeout: connectMsMax,
@@ -49,7 +53,9 @@ export async function connect(url: string, name: string, signIn?: SignIn): Promi
       noAsyncTraces: true,
     });
   } catch (cause) {
-    throw new UnavailableError("no-server", `no NATS server answers at ${url}: ${messageOf(cause)}`, { cause });
+    const where = servers.length === 1 ? "" : "any of ";
+    const message = `no NATS server answers at ${where}${shownServers(urls)}: ${messageOf(cause)}`;
+    throw new UnavailableError("no-server", message, { cause });
   }
 }
 

@@ -17,7 +17,7 @@ import { LeaseHolder } from "#protocol/lease.ts";
 import { buckets, bucketStream, keySubject, leaseKey } from "#protocol/names.ts";
 import { storeAnswerOf } from "#bus/atomic-batch.ts";
 import { type Connection, translate } from "#bus/connection.ts";
-import { declareTopology } from "#bus/topology.ts";
+import { declareTopology, type TopologyOptions } from "#bus/topology.ts";
 
 /** Leaves time for two more tries before a lease of 5 s is over. */
 const timeoutMs = 1_500;
@@ -35,13 +35,20 @@ export class CoordinatorLease implements Lease {
   readonly #connection: Connection;
   readonly #clock: Clock;
   readonly #self: Omit<LeaseHolder, "v" | "since">;
+  readonly #topology: TopologyOptions;
   #since = 0;
   #last: Write | undefined;
   /** From the first write until it is certain that none of ours is there. */
   #mayHold = false;
 
-  constructor(connection: Connection, clock: Clock, self: Omit<LeaseHolder, "v" | "since">) {
+  constructor(
+    connection: Connection,
+    clock: Clock,
+    self: Omit<LeaseHolder, "v" | "since">,
+    topology: TopologyOptions = {},
+  ) {
     this.#connection = connection;
+    this.#topology = topology;
     this.#clock = clock;
     this.#self = self;
   }
@@ -108,7 +115,7 @@ export class CoordinatorLease implements Lease {
     const ack = await publish().catch(async (error: unknown) => {
       const translated = translate(error, "publish");
       if (!(translated instanceof UnavailableError) || translated.code !== "no-responders") throw error;
-      await declareTopology(this.#connection);
+      await declareTopology(this.#connection, this.#topology);
       return publish();
     });
     const answer = storeAnswerOf(ack.data);

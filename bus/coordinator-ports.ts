@@ -15,9 +15,9 @@ import { ObjectStore } from "#bus/object-store.ts";
 import { watchPresence } from "#bus/presence.ts";
 import { serve } from "#bus/rpc.ts";
 import { awaitedOutlet, onSightings } from "#bus/sightings.ts";
-import { declareTopology } from "#bus/topology.ts";
+import { declareTopology, type TopologyOptions } from "#bus/topology.ts";
 
-export function coordinatorPorts(connection: Connection): CoordinatorPorts {
+export function coordinatorPorts(connection: Connection, topology: TopologyOptions = {}): CoordinatorPorts {
   return {
     records: new ChainStore(connection),
     history: new Bucket(connection, buckets.history, StoredChain),
@@ -28,7 +28,7 @@ export function coordinatorPorts(connection: Connection): CoordinatorPorts {
     builds: new Bucket(connection, buckets.builds, BuildRecord),
     bundles: new ObjectStore(connection, objectStores.bundles),
     artifacts: new ObjectStore(connection, objectStores.artifacts),
-    prepare: () => declareTopology(connection),
+    prepare: () => declareTopology(connection, topology),
     dispatch: (agent, dispatch) => publishDispatch(connection, agent, dispatch),
     prefetch: (agent, hint) => {
       if (!connection.isClosed()) connection.publish(prefetchSubject(agent), encode(hint));

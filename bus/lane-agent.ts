@@ -25,6 +25,7 @@ import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { farmVersion } from "#protocol/version.ts";
 import { type Connection, connect } from "#bus/connection.ts";
+import { shownServers } from "#bus/server-addresses.ts";
 import { askCoordinator } from "#bus/agent-client.ts";
 import { laneSource } from "#bus/lanes.ts";
 import { announce } from "#bus/presence.ts";
@@ -110,7 +111,7 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
     });
     await worker.start();
     onOpen?.(worker);
-    log.info({ url: settings.url, slots: settings.slots }, `${lane} lane open`);
+    log.info({ url: shownServers(settings.url), slots: settings.slots }, `${lane} lane open`);
     await untilFired(signal);
     log.info("the lane closes; a flash that has begun goes on to its end");
     await worker.stop();

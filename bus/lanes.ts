@@ -1,5 +1,5 @@
 /** The lanes: the coordinator's publishing side, and the agent's pulling side. */
-import { AckPolicy, JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { AckPolicy, type ConsumerMessages, JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { decode, encode } from "#protocol/envelope.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import { type Lane, laneOf } from "#protocol/job.ts";
@@ -43,8 +43,10 @@ export function publishStop(connection: Connection, agent: AgentId, order: StopO
 }
 
 /**
- * An agent's lane as `actor/lane-worker.ts` wants it. The lane's stream lives in the server's memory, so after every
- * reconnection, and when a pull ends for any reason, the consumer is made again.
+ * An agent's lane as `actor/lane-worker.ts` wants it. The lane's stream lives in the servers' memory, so after every
+ * reconnection, and when a pull ends for any reason, the consumer is made again. So it is when the server falls silent: of a cluster
+ * the server that led the consumer may be gone while this agent's own is there, and the client would ask for what is lost with pauses
+ * of 30 s, and for ever.
  */
 export function laneSource(connection: Connection, lane: Lane, agent: AgentId, slots: number, log: Log): LaneSource {
   return {
@@ -63,6 +65,7 @@ export function laneSource(connection: Connection, lane: Lane, agent: AgentId, s
           const consumer = await jetstream(connection).consumers.get(streams.lanes, laneConsumer(lane, agent));
           const messages = await consumer.consume({ max_messages: pullMax, idle_heartbeat: 1_000 });
           restart = () => messages.stop();
+          void stopWhenSilent(messages);
           // A server that was replaced meanwhile does not know the consumer, and would be asked for its messages for ever.
           if (signal.aborted || reconnections !== before) messages.stop();
           for await (const message of messages) {
@@ -87,6 +90,11 @@ export function laneSource(connection: Connection, lane: Lane, agent: AgentId, s
       });
     },
   };
+}
+
+/** Two heartbeats that did not come, a second each. */
+async function stopWhenSilent(messages: ConsumerMessages): Promise<void> {
+  for await (const { type } of messages.status()) if (type === "heartbeats_missed") messages.stop();
 }
 
 /** Hands on what the coordinator thinks that this agent needs next. */

@@ -126,9 +126,12 @@ export class ObjectMessages {
     }
   }
 
-  /** The last message of a subject; undefined when there is none. */
-  fetch(subject: string): Promise<Uint8Array | undefined> {
-    return this.#direct(`.${subject}`, "").then((found) => found?.data);
+  /** The last message of a subject; undefined when there is none. A copy of the stream may not have it yet: its leader has. */
+  async fetch(subject: string): Promise<Uint8Array | undefined> {
+    const found = await this.#direct(`.${subject}`, "");
+    if (found !== undefined) return found.data;
+    const asked = this.#manager.streams.getMessage(this.#stream, { last_by_subj: subject });
+    return (await this.#end.answer(asked))?.data;
   }
 
   /** The first message of a subject from a sequence on. */

@@ -1,10 +1,13 @@
 /** Agents' statements: a key in a bucket of memory, written at each change and each beat, gone when the beats end. */
-import { Kvm } from "@nats-io/kv";
+import { untilFired } from "#actor/until-fired.ts";
 import { Announcement } from "#protocol/agent.ts";
 import { decode, encode } from "#protocol/envelope.ts";
+import { UnavailableError } from "#protocol/errors.ts";
 import type { AgentId } from "#protocol/ids.ts";
-import { buckets, keySubject, presenceKey } from "#protocol/names.ts";
+import { buckets, bucketStream, keySubject, presenceKey } from "#protocol/names.ts";
 import { type Connection, translate } from "#bus/connection.ts";
+import { listen } from "#bus/rpc.ts";
+import { readStream } from "#bus/stream-reader.ts";
 
 /**
  * Statements of one agent are at least this far apart. Sixteen slots with short jobs change theirs a thousand times a second,
@@ -45,35 +48,37 @@ function publish(connection: Connection, announcement: Announcement): void {
     connection.publish(keySubject(buckets.presence, presenceKey(announcement.agent)), encode(announcement));
 }
 
-async function openWatch(connection: Connection) {
-  const kv = await new Kvm(connection).open(buckets.presence);
-  return kv.watch({ ignoreDeletes: true });
-}
-
 /**
- * Calls back with every statement, the present ones first, until the signal fires or the watch breaks (e.g. because the
- * server was restarted); the caller starts it again. @throws UnavailableError
+ * Calls back with every statement, those that are stored first, until the signal fires. It listens to the agents themselves and not to
+ * the bucket's stream: in a cluster that falls silent with the server that leads it, and then all agents would seem to be gone.
  */
 export async function watchPresence(
   connection: Connection,
   signal: AbortSignal,
   call: (announcement: Announcement) => void,
 ): Promise<void> {
+  if (signal.aborted) return;
+  const heard = new Set<AgentId>();
+  const hear = (bytes: Uint8Array, isStored: boolean) => {
+    const decoded = decode(Announcement, bytes);
+    if (!decoded.ok || signal.aborted || (isStored && heard.has(decoded.value.agent))) return;
+    heard.add(decoded.value.agent);
+    call(decoded.value);
+  };
+  const listening = listen(connection, keySubject(buckets.presence, "*"), (bytes) => hear(bytes, false));
+  await Promise.race([readStored(connection, (bytes) => hear(bytes, true)), untilFired(signal)]);
+  await untilFired(signal);
+  listening.stop();
+}
+
+/** What cannot be read now is said again with the next beat. */
+async function readStored(connection: Connection, call: (bytes: Uint8Array) => void): Promise<void> {
   try {
-    const opening = openWatch(connection);
-    const ended = Promise.withResolvers<undefined>();
-    signal.addEventListener("abort", () => ended.resolve(undefined), { once: true });
-    if (signal.aborted) ended.resolve(undefined);
-    // A server that goes away meanwhile lets an opening wait for seconds.
-    const watch = await Promise.race([opening, ended.promise]);
-    const stop = () => opening.then((opened) => opened.stop()).catch(() => undefined);
-    void ended.promise.then(stop);
-    if (watch === undefined) return;
-    for await (const entry of watch) {
-      const decoded = decode(Announcement, entry.value);
-      if (decoded.ok) call(decoded.value);
+    for await (const message of readStream(connection, bucketStream(buckets.presence))) {
+      if (message.headers?.has("KV-Operation") !== true) call(message.data);
     }
   } catch (error) {
-    throw translate(error, "watch the presence of agents");
+    const translated = translate(error, "read the presence of agents");
+    if (!(translated instanceof UnavailableError)) throw translated;
   }
 }

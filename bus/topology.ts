@@ -11,6 +11,7 @@ import {
   jetstreamManager,
   RetentionPolicy,
   StorageType,
+  type StreamAPI,
   type StreamConfig,
 } from "@nats-io/jetstream";
 import {
@@ -25,6 +26,7 @@ import {
 import { UsageError } from "#protocol/errors.ts";
 import { leadTtlMs, presenceTtlMs } from "#protocol/limits.ts";
 import { type Connection, translate } from "#bus/connection.ts";
+import { replicasFor, type ReplicaWish } from "#bus/replicas.ts";
 import { requireAtomic } from "#bus/server-check.ts";
 
 const nanosPerMs = 1_000_000;
@@ -32,6 +34,8 @@ const dayMs = 24 * 60 * 60 * 1000;
 
 /** JetStream's error when what a stream reserves is more than is left of the server's store. */
 const noRoom = 10_047;
+/** And those for fewer servers than replicas: in a cluster, and without one. */
+const withoutPeers: ReadonlySet<number> = new Set([10_005, 10_074]);
 
 function needs({ max_bytes: bytes = 0 }: Declaration): string {
   return `it reserves ${bytes / 1024 ** 3} GiB; free some of the disk, or give \`max_file_store\` of the server more`;
@@ -89,23 +93,24 @@ export const declarations: readonly Declaration[] = [
   objectStore(objectStores.artifacts),
 ];
 
+export interface TopologyOptions {
+  /** Left out: `auto`. */
+  readonly replicas?: ReplicaWish;
+  /** Told what has changed, and what could not be, a line each. */
+  readonly tell?: (line: string) => void;
+}
+
 /**
- * A stream that an older flashyard made without atomic batches is brought up to its declaration; what an operator has set otherwise
- * stays. @throws UsageError when the server drops `allow_atomic`; UnavailableError when it does not answer. `checkServer` comes first.
+ * A stream that an older flashyard made without atomic batches is brought up to its declaration, and one with other replicas to those
+ * that the farm is to have; what an operator has set otherwise stays.
+ * @throws UsageError when the server drops `allow_atomic`; UnavailableError when it does not answer. `checkServer` comes first.
  */
-export async function declareTopology(connection: Connection): Promise<void> {
-  const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 5_000 });
+export async function declareTopology(connection: Connection, options: TopologyOptions = {}): Promise<void> {
+  const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 2_000 });
   for (const declaration of declarations) {
     try {
-      const found = await manager.streams.info(declaration.name).catch(() => undefined);
-      const isOutdated = declaration.allow_atomic === true && found?.config.allow_atomic !== true;
-      const stands =
-        found === undefined
-          ? await manager.streams.add(declaration)
-          : isOutdated
-            ? await manager.streams.update(declaration.name, { ...found.config, ...declaration })
-            : found;
-      if (declaration.allow_atomic === true) requireAtomic(stands.config);
+      const stands = await declare(manager.streams, declaration, connection, options);
+      if (declaration.allow_atomic === true) requireAtomic(stands);
     } catch (error) {
       if (error instanceof JetStreamApiError && error.code === noRoom) {
         throw new UsageError(
@@ -116,4 +121,51 @@ export async function declareTopology(connection: Connection): Promise<void> {
       throw translate(error, `declare ${declaration.name}`);
     }
   }
+}
+
+/** @returns the configuration that the stream has now */
+async function declare(
+  streams: StreamAPI,
+  declaration: Declaration,
+  connection: Connection,
+  { replicas: wish = "auto", tell = () => undefined }: TopologyOptions,
+): Promise<StreamConfig> {
+  const { name } = declaration;
+  const found = await streams.info(name).catch((error: unknown) => {
+    if (error instanceof JetStreamApiError && error.status === 404) return undefined;
+    throw error;
+  });
+  const replicas = replicasFor(wish, connection.info?.cluster !== undefined, found?.config.num_replicas);
+  if (found === undefined) {
+    const added = await streams.add({ ...declaration, num_replicas: replicas }).catch((error: unknown) => {
+      if (wish !== "auto" || !isWithoutPeers(error)) throw tooFewServers(error, replicas);
+      tell(`${name} has one replica: fewer than ${replicas} servers of the cluster are there`);
+      return streams.add({ ...declaration, num_replicas: 1 });
+    });
+    return added.config;
+  }
+  const isOutdated = declaration.allow_atomic === true && found.config.allow_atomic !== true;
+  const before = found.config.num_replicas;
+  if (!isOutdated && before === replicas) return found.config;
+  const config = { ...found.config, ...(isOutdated ? declaration : {}), num_replicas: replicas };
+  try {
+    const updated = await streams.update(name, config);
+    if (before !== replicas) tell(`${name} goes from ${before} to ${replicas} replicas`);
+    return updated.config;
+  } catch (error) {
+    if (wish !== "auto" || !isWithoutPeers(error)) throw tooFewServers(error, replicas);
+    tell(`${name} stays at ${before} replicas: fewer than ${replicas} servers of the cluster are there`);
+    return isOutdated ? (await streams.update(name, { ...config, num_replicas: before })).config : found.config;
+  }
+}
+
+function isWithoutPeers(error: unknown): boolean {
+  return error instanceof JetStreamApiError && withoutPeers.has(error.code);
+}
+
+/** The same error, or what a person can do about it. */
+function tooFewServers(error: unknown, replicas: number): unknown {
+  if (!isWithoutPeers(error)) return error;
+  const message = `FLASHYARD_REPLICAS is ${replicas}, and the NATS cluster has not as many servers with JetStream: start them, or set auto`;
+  return new UsageError("too-few-servers", message, { cause: error });
 }

@@ -31,7 +31,10 @@ export function commandLine(options: CommandLineOptions): Command {
   const program = new Command("flashyard")
     .description("Builds firmware on several machines and flashes it from agents beside the devices.")
     .version(farmVersion, "-V, --version")
-    .option("--server <url>", "the farm's NATS server (FLASHYARD_NATS_URL; nats://127.0.0.1:4222)")
+    .option(
+      "--server <urls>",
+      "the farm's NATS server, or several with commas (FLASHYARD_NATS_URL; nats://127.0.0.1:4222)",
+    )
     .configureHelp({ showGlobalOptions: true })
     .helpCommand(true)
     .exitOverride();

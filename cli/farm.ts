@@ -5,6 +5,7 @@ import { leadTtlMs } from "#protocol/limits.ts";
 import { poll } from "#actor/clock.ts";
 import { connect, type Connection } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
+import { shownServers } from "#bus/server-addresses.ts";
 import type { Session } from "#cli/session.ts";
 
 export type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { kind: K }>;
@@ -12,11 +13,6 @@ export type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { kin
 /** The lease of one that was killed runs out before another takes over, which on a busy machine needs seconds to start. */
 const restartMsMax = leadTtlMs + 7_000;
 const askAgainMs = 200;
-
-/** A server's address without the user name and password that it may hold. */
-export function shownUrl(url: string): string {
-  return url.replace(/\/\/[^/@]*@/, "//");
-}
 
 export class Farm implements AsyncDisposable {
   readonly connection: Connection;
@@ -33,7 +29,7 @@ export class Farm implements AsyncDisposable {
       return new Farm(await connect(session.serverUrl, "flashyard command line"), session);
     } catch (cause) {
       const message =
-        `no farm answers at ${shownUrl(session.serverUrl)}: start one with \`flashyard up\`, ` +
+        `no farm answers at ${shownServers(session.serverUrl)}: start one with \`flashyard up\`, ` +
         "or name its server with --server or FLASHYARD_NATS_URL";
       throw new UnavailableError("no-farm", message, { cause });
     }
@@ -64,7 +60,7 @@ export class Farm implements AsyncDisposable {
     interrupted.throwIfAborted();
     if (last?.code !== "no-responders" && last !== undefined) throw last;
     const message =
-      `a NATS server answers at ${shownUrl(serverUrl)}, but no coordinator does: ` +
+      `a NATS server answers at ${shownServers(serverUrl)}, but no coordinator does: ` +
       "start one with `flashyard up`, or see why it ended";
     throw new UnavailableError("no-coordinator", message, { cause: last });
   }

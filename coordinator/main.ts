@@ -12,6 +12,8 @@ import { BootId } from "#protocol/ids.ts";
 import { connect } from "#bus/connection.ts";
 import { CoordinatorLease } from "#bus/coordinator-lease.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
+import { replicaWish } from "#bus/replicas.ts";
+import { shownServers } from "#bus/server-addresses.ts";
 import { checkServer } from "#bus/server-check.ts";
 import { historyLimits } from "#coordinator/config.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
@@ -25,21 +27,27 @@ onShutdown(async () => stopping.abort());
 if (process.env.FLASHYARD_SUPERVISED === "1") onOrphaned(() => stopping.abort());
 
 try {
+  const replicas = replicaWish(process.env.FLASHYARD_REPLICAS);
   const away = (error: UnavailableError) => log.warn(`${error.message}: waiting for it`);
   const untilThere = <T>(work: () => Promise<T>) => whileUnavailable(systemClock, stopping.signal, work, away);
   const connection = await untilThere(() => connect(url, "flashyard coordinator"));
   if (connection !== undefined) {
     await untilThere(() => checkServer(connection));
-    log.info({ url }, "connected");
+    log.info({ url: shownServers(url) }, "connected");
     const self = { holder: BootId.parse(randomBytes(8).toString("hex")), host: hostname(), pid: process.pid };
     const history = historyLimits(process.env);
-    const lease = new CoordinatorLease(connection, systemClock, self);
+    const topology = { replicas, tell: (line: string) => log.info(line) };
+    const lease = new CoordinatorLease(connection, systemClock, self, topology);
     const leadership = new Leadership(
       lease,
       systemClock,
       log,
       (lead) =>
-        new Coordinator(coordinatorPorts(connection), systemClock, log, { lead, history, breathe: setImmediate }),
+        new Coordinator(coordinatorPorts(connection, topology), systemClock, log, {
+          lead,
+          history,
+          breathe: setImmediate,
+        }),
     );
     stopping.signal.addEventListener("abort", () => void leadership.stop(), { once: true });
     if (stopping.signal.aborted) await leadership.stop();

@@ -15,6 +15,19 @@ test("where no server listens the address is named", async () => {
   expect((error as Error).message).toContain(url);
 });
 
+test("of several servers each is tried, and where none listens all are named without their passwords", async () => {
+  await using server = await testServer();
+  const away = `nats://somebody:secret@127.0.0.1:${await freePort()}`;
+  const found = await connect(`${away}, ${server.url}`, "test");
+  expect(`nats://${found.getServer()}`).toBe(server.url);
+  await found.close();
+  const error = await connect(`${away},nats://127.0.0.1:9`, "test").catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({ code: "no-server" });
+  const shown = away.replace("somebody:secret@", "");
+  expect((error as Error).message).toContain(`no NATS server answers at any of ${shown}, nats://127.0.0.1:9: `);
+  await expect(connect(" , ", "test")).rejects.toMatchObject({ code: "bad-server" });
+});
+
 test("our own errors stay what they are, and a closed connection is unavailable", async () => {
   const bug = new InvariantError("bug", "a bug");
   expect(translate(bug, "test")).toBe(bug);
