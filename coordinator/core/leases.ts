@@ -8,13 +8,15 @@
  *    went away has run out, by which time that agent has killed its own work.
  * 4. A job that a present agent does not hold a lease after its claim is lost: the answer to the claim never arrived.
  * 5. An agent that holds jobs and was never heard since the coordinator started is away from the first pulse on.
+ * 6. What waits for another agent than those that failed it does so for a lease; where no other comes, it is open to all again.
  */
 import type { Announcement, HeldJob } from "#protocol/agent.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { jobsOf } from "#protocol/chain.ts";
 import type { AgentId } from "#protocol/ids.ts";
-import type { Assignment, Job, Lane } from "#protocol/job.ts";
+import { type Assignment, type Job, Lane } from "#protocol/job.ts";
 import { deviceDataTimeoutMs, leaseMs } from "#protocol/limits.ts";
+import { refusalOf } from "#coordinator/core/eligibility.ts";
 import type { AgentState } from "#coordinator/core/farm.ts";
 import { isInHand } from "#coordinator/core/in-hand.ts";
 import { probeAfterEndMs, requeue, settleFailure } from "#coordinator/core/reports.ts";
@@ -104,6 +106,22 @@ export function expireLeases(step: Step): void {
         lose(step, chain, job, agent, step.at + leaseMs + deviceDataTimeoutMs);
       }
     }
+  }
+}
+
+/** Invariant 6: the other one may have gone for good since. */
+export function openToAll(step: Step): void {
+  const { draft, at } = step;
+  const barred = Lane.options.flatMap((lane) =>
+    [...draft.queued(lane)].flatMap((chain) =>
+      jobsOf(chain)
+        .filter((job) => job.state === "queued" && job.avoid.length > 0 && at - (job.notBeforeAt ?? 0) >= leaseMs)
+        .map((job) => ({ chain, job })),
+    ),
+  );
+  for (const { chain, job } of barred) {
+    const hasTaker = draft.agents().some((agent) => refusalOf(job, agent, draft.knowledge) === undefined);
+    if (!hasTaker) step.change(chain.id, job.name, { avoid: [] });
   }
 }
 

@@ -15,7 +15,7 @@ import { deviceKeys, olderOf, supersede } from "#coordinator/core/conflicts.ts";
 import type { FarmEffect } from "#coordinator/core/effects.ts";
 import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
-import { expireLeases, loseAgent, reconcileAgent } from "#coordinator/core/leases.ts";
+import { expireLeases, openToAll, loseAgent, reconcileAgent } from "#coordinator/core/leases.ts";
 import { isInHand } from "#coordinator/core/in-hand.ts";
 import { changeRollout, rolloutView, settleRollouts } from "#coordinator/core/rollouts.ts";
 import { wake } from "#coordinator/core/timing.ts";
@@ -86,6 +86,7 @@ function apply(step: Step, event: FarmEvent): void {
       return forget(step, event);
     case "time-passed":
       settleHeld(step);
+      openToAll(step);
       return expireLeases(step);
   }
 }

@@ -10,7 +10,7 @@ import {
 } from "#test/support/farm-builders.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
 import type { Failure } from "#protocol/failure.ts";
-import { attemptsMax, backoffMs, backoffMsMax } from "#protocol/limits.ts";
+import { attemptsMax, backoffMs, backoffMsMax, leaseMs } from "#protocol/limits.ts";
 
 describe("a failure that another machine may not share", () => {
   test("sends the job elsewhere at once, and never back", () => {
@@ -37,6 +37,22 @@ describe("a failure that another machine may not share", () => {
     farm.claim(1, "compile");
     farm.report(1, "compile", failedWith(failures.elsewhere));
     expect(farm.states(1)).toBe("queued");
+  });
+
+  test("comes back when the other machine has gone for good", () => {
+    const farm = new TestFarm();
+    farm.compileAgent("a");
+    farm.compileAgent("b");
+    farm.submit(buildRequest(1));
+    farm.claim(1, "compile");
+    farm.report(1, "compile", failedWith(failures.elsewhere));
+    expect(farm.job(1, "compile")).toMatchObject({ state: "dispatched", assigned: { agent: "b" }, avoid: ["a"] });
+    farm.vanish("b");
+    expect(farm.job(1, "compile")).toMatchObject({ state: "queued", avoid: ["a"] });
+    farm.pass(leaseMs - 1);
+    expect(farm.states(1)).toBe("queued");
+    farm.pass(1);
+    expect(farm.job(1, "compile")).toMatchObject({ state: "dispatched", assigned: { agent: "a" }, avoid: [] });
   });
 
   test("ends the job when there is no other machine", () => {
