@@ -89,7 +89,7 @@ async function checkFault(version: number, fault: Fault, [kind, effect, build]: 
   });
   const { result } = await flash(
     keyed(device),
-    keepsWaiting(fault.act) ? { limits: { connectMs: 2_000, handshakeMs: 300, silenceMs: 300, lastWordMs: 100 } } : {},
+    keepsWaiting(fault.act) ? { limits: { connectMs: 2_000, handshakeMs: 500, silenceMs: 500, lastWordMs: 100 } } : {},
   );
   await device.settled();
   if (result.ok) throw new Error("the fault went unnoticed");
