@@ -4,11 +4,15 @@
  * The present end is what the stream's leader says. In a cluster the reading goes by whichever copy the server has chosen, and one that
  * lags says that it has no more while what was just written is still on its way to it.
  */
-import { DeliverPolicy, jetstream, jetstreamManager, type JsMsg } from "@nats-io/jetstream";
-import type { Connection } from "#bus/connection.ts";
+import { type ConsumerMessages, DeliverPolicy, jetstream, jetstreamManager, type JsMsg } from "@nats-io/jetstream";
+import { UnavailableError } from "#protocol/errors.ts";
+import { type Connection, onDisconnect } from "#bus/connection.ts";
 
 /** Answered in milliseconds; while a cluster elects a leader nobody answers, and whoever reads asks again. */
 const askTimeoutMs = 2_000;
+
+/** Two that do not come: the server that was read from is gone, or what it sent is. */
+const heartbeatMs = 1_000;
 
 export interface ReadOptions {
   readonly fromSequence?: number;
@@ -26,22 +30,27 @@ export async function lastSequenceOf(
   return { last: state.last_seq, messages: state.messages };
 }
 
-/** Whether the leader has messages behind a sequence that the reading is about. */
-async function hasMore(
+/** The sequence of the leader's next message behind one, of those that the reading is about; undefined at the end. */
+async function nextAfter(
   connection: Connection,
   stream: string,
   after: number,
   subjects: readonly string[] = [">"],
-): Promise<boolean> {
+): Promise<number | undefined> {
   const { streams } = await jetstreamManager(connection, { checkAPI: false, timeout: askTimeoutMs });
   for (const subject of subjects) {
     const next = { seq: after + 1, next_by_subj: subject };
-    if ((await streams.getMessage(stream, next)) !== null) return true;
+    const found = await streams.getMessage(stream, next);
+    if (found !== null) return found.seq;
   }
-  return false;
+  return undefined;
 }
 
-/** Messages in stored order, by an ordered consumer that repairs gaps by itself. */
+async function stopWhenSilent(messages: ConsumerMessages): Promise<void> {
+  for await (const { type } of messages.status()) if (type === "heartbeats_missed") messages.stop();
+}
+
+/** Messages in stored order, by an ordered consumer that repairs gaps by itself. @throws UnavailableError where reading to the present end breaks off */
 export async function* readStream(
   connection: Connection,
   stream: string,
@@ -56,19 +65,33 @@ export async function* readStream(
   });
   try {
     const { num_pending: pending } = await consumer.info();
-    const isEnd = (after: number) =>
-      follow === undefined && hasMore(connection, stream, after, subjects).then((more) => !more);
-    if (pending === 0 && (await isEnd(Math.max(1, fromSequence ?? 1) - 1))) return;
-    const messages = await consumer.consume({ max_messages: 1_000 });
+    /** There is a message at least up to here. */
+    let target: number | undefined = Number.POSITIVE_INFINITY;
+    const isEnd = async (after: number) => {
+      target = await nextAfter(connection, stream, after, subjects);
+      return target === undefined;
+    };
+    if (follow === undefined && pending === 0 && (await isEnd(Math.max(1, fromSequence ?? 1) - 1))) return;
+    const messages = await consumer.consume({
+      max_messages: 1_000,
+      ...(follow === undefined ? { idle_heartbeat: heartbeatMs } : {}),
+    });
     const stop = () => messages.stop();
     follow?.addEventListener("abort", stop, { once: true });
+    // What was under way to a connection that broke is not sent again before something newer is: it may be the last.
+    const lost = follow === undefined ? onDisconnect(connection, stop) : undefined;
+    if (follow === undefined) void stopWhenSilent(messages);
     if (follow?.aborted === true) stop();
     try {
       for await (const message of messages) {
         yield message;
-        if (message.info.pending === 0 && (await isEnd(message.seq))) return;
+        // The server counts one too many pending where a message has just taken another one's place.
+        const mayBeLast = message.info.pending === 0 || message.seq >= target;
+        if (follow === undefined && mayBeLast && (await isEnd(message.seq))) return;
       }
+      if (follow === undefined) throw new UnavailableError("reading-broke", `${stream} was not read to its end`);
     } finally {
+      lost?.stop();
       follow?.removeEventListener("abort", stop);
       messages.stop();
     }
