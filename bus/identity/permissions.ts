@@ -87,6 +87,8 @@ export function permissionsOf(role: FarmRole): Permissions {
           `$JS.API.CONSUMER.MSG.NEXT.${chains}.*`,
           `$JS.API.DIRECT.GET.${chains}.>`,
           `$JS.API.STREAM.INFO.${streams.logs}`,
+          // A log is read to the end that its stream's leader knows.
+          `$JS.API.STREAM.MSG.GET.${streams.logs}`,
           `$JS.API.CONSUMER.CREATE.${streams.logs}.>`,
           `$JS.API.CONSUMER.INFO.${streams.logs}.*`,
           `$JS.API.CONSUMER.DELETE.${streams.logs}.*`,
