@@ -110,7 +110,6 @@ async function simulateDevices(
   for (const [index, name] of names.entries()) {
     const configuration = configurationOf(options, name, index);
     const { otaPort, apiPort } = configuration;
-    const file = await files.write(name, hostConfiguration(configuration));
     devices.use(
       await startAt(otaPort, {
         build: { name, ...factoryBuild },
@@ -127,6 +126,8 @@ async function simulateDevices(
         onEvent: (event) => say(name, event),
       }),
     );
+    // Behind the start: a file without its device would be installed on whatever has its port.
+    const file = await files.write(name, hostConfiguration(configuration));
     tellStart(session, options, { name, file, otaPort, apiPort });
   }
   return await untilCtrlC(session, `flashyard install ${join(options.folder, "*.yaml")}`);

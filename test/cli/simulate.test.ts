@@ -156,10 +156,11 @@ test("what does not go together is refused before anything is written", async ()
   expect(await readdir(home.path)).toEqual([]);
 });
 
-test("a port that is taken is named", async () => {
+test("a port that is taken is named, and no configuration is left that would install on who has it", async () => {
   const first = simulate(31_395, "--count", "1");
   await first.says(/next/);
   const second = simulate(31_395, "--count", "1", "--name", "fan");
   expect([await second.code(), second.err]).toEqual([2, expect.stringMatching(/port 31395 or 31396 .*--port/)]);
+  expect(await readdir(folder)).not.toContain("fan.yaml");
   expect(await end(first)).toBe(0);
 });
