@@ -52,6 +52,12 @@ export interface ProcessOptions {
   readonly limits?: ProcessLimits;
 }
 
+/** The part of a process by which it is confined. */
+export type ProcessStart = Pick<ProcessOptions, "argv" | "env" | "limits"> & { readonly cwd: string };
+
+/** Foreign code is started through one: it says how, and what all of that may take. */
+export type Confinement = (start: ProcessStart) => ProcessStart;
+
 /** What was written before the end is read in milliseconds; longer only waits for somebody who keeps the pipe. */
 const drainMsMax = 1_000;
 

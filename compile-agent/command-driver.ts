@@ -66,14 +66,13 @@ async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree):
 async function runCommand(request: BuildRequest<CommandBuildSpec>, tree: Tree): Promise<Stop | undefined> {
   const { argv } = request.spec;
   const { source } = tree;
-  const { wrap, limits } = await (request.sandbox ?? plainSandbox).confine(tree);
+  const confined = await (request.sandbox ?? plainSandbox).confine(tree);
   const env = plainEnvironment({ NO_COLOR: "1", TERM: "dumb", GIT_TERMINAL_PROMPT: "0" });
   const output = new ToolOutput();
   const meter = new ProgressMeter(request.onProgress);
   meter.say({ phase: "compiling" });
   const result = await runProcess({
-    ...wrap({ argv, cwd: source, env }),
-    ...(limits === undefined ? {} : { limits }),
+    ...confined({ argv, cwd: source, env }),
     ...(request.limits ?? stageLimits).compiling,
     onLine: (line) => {
       const shown = output.push(line);

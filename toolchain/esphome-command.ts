@@ -1,7 +1,6 @@
 /** Running one ESPHome command to its end, with its output read and its failures classified. */
 import type { GroupLedger } from "#actor/process-group.ts";
-import type { ProcessLimits } from "#actor/process-limits.ts";
-import { runProcess, type ProcessEnd } from "#actor/subprocess.ts";
+import { type Confinement, runProcess, type ProcessEnd } from "#actor/subprocess.ts";
 import type { Failure } from "#protocol/failure.ts";
 import type { Stage } from "#protocol/limits.ts";
 import { abortedStop, failed, type Attempt } from "#toolchain/attempt.ts";
@@ -26,28 +25,19 @@ export interface EsphomeCommand {
   /** The standard output is the answer and holds secrets: it is returned and goes nowhere else when the command succeeds. */
   readonly keepsStdout?: boolean;
   /** How it is started where it runs foreign code; absent: as it is. */
-  readonly confinement?: {
-    readonly wrap: (start: CommandStart) => CommandStart;
-    readonly limits?: ProcessLimits;
-  };
+  readonly confinement?: Confinement;
 }
 
-type CommandStart = {
-  readonly argv: readonly string[];
-  readonly cwd: string;
-  readonly env: Readonly<Record<string, string>>;
-};
+const unconfined: Confinement = (start) => start;
 
 /** Failures: those of `esphomeFailure`, `deadline`, `toolchain-missing` when it cannot be started. */
 export async function runEsphome(command: EsphomeCommand): Promise<Attempt<{ readonly stdout: string }>> {
   const output = new ToolOutput();
   const stdout: Buffer[] = [];
-  const { confinement } = command;
+  const { confinement = unconfined } = command;
   const argv = [command.env.esphome, ...command.args];
-  const start = { argv, cwd: command.folder, env: command.env.variables };
   const result = await runProcess({
-    ...(confinement === undefined ? start : confinement.wrap(start)),
-    ...(confinement?.limits === undefined ? {} : { limits: confinement.limits }),
+    ...confinement({ argv, cwd: command.folder, env: command.env.variables }),
     silenceMs: command.silenceMs,
     totalMs: command.totalMs,
     onLine: (line, stream) => {

@@ -38,9 +38,9 @@ async function faultOf(sandbox: Sandbox, { home }: SandboxPlace): Promise<string
   try {
     const source = join(folder, "source");
     await mkdir(join(source, ".flashyard"), { recursive: true });
-    const { wrap } = await sandbox.confine({ folder, source, keepFor: () => {} });
+    const confined = await sandbox.confine({ folder, source, keepFor: () => {} });
     const result = await runProcess({
-      ...wrap({ argv: ["true"], cwd: source, env: plainEnvironment() }),
+      ...confined({ argv: ["true"], cwd: source, env: plainEnvironment() }),
       totalMs: probeMsMax,
     });
     return hasSucceeded(result) ? undefined : adviceFor(result);

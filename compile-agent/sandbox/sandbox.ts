@@ -5,28 +5,15 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { ProcessLimits } from "#actor/process-limits.ts";
+import type { Confinement, ProcessStart } from "#actor/subprocess.ts";
 import type { SandboxLevel } from "#protocol/agent.ts";
 import { bubblewrapArguments, readableForPython } from "#compile-agent/sandbox/bubblewrap.ts";
 import { measureTree } from "#compile-agent/tree-note.ts";
 import type { Tree } from "#compile-agent/workspace.ts";
 
-/** How a program is started. */
-export interface ProcessStart {
-  readonly argv: readonly string[];
-  readonly cwd: string;
-  readonly env: Readonly<Record<string, string>>;
-}
-
-/** A build's room: the same for all its runs. */
-export interface Confinement {
-  readonly wrap: (start: ProcessStart) => ProcessStart;
-  /** Absent: none but those of the stage. */
-  readonly limits?: ProcessLimits;
-}
-
 export interface Sandbox {
   readonly level: SandboxLevel;
-  /** @param environment the folder of the ESPHome environment that this build uses. */
+  /** A build's room, the same for all its runs. @param environment the folder of the ESPHome environment that this build uses. */
   readonly confine: (tree: Tree, environment?: string) => Promise<Confinement>;
 }
 
@@ -43,7 +30,7 @@ export interface SandboxSettings {
 
 export const plainSandbox: Sandbox = {
   level: "none",
-  confine: async () => ({ wrap: (start) => start }),
+  confine: async () => (start) => start,
 };
 
 /** @param sharedHome the home of all builds, where they share their tools. */
@@ -57,18 +44,17 @@ export function bubblewrapSandbox(settings: SandboxSettings, sharedHome: string)
       const readable = [...settings.readable, ...(environment === undefined ? [] : [environment])];
       if (environment !== undefined) readable.push(...(await readableForPython(environment)));
       const room = { source: tree.source, home, readable, hasNetwork, processesMax, fileBytesMax: diskBytesMax };
-      return {
-        wrap: ({ argv, cwd, env }) => ({
-          argv: [...bubblewrapArguments({ ...room, cwd, env }), ...argv],
-          cwd: tree.source,
-          env: insideOf(env, home),
-        }),
-        limits: {
-          memoryBytesMax,
-          processesMax,
-          disk: { folder: tree.folder, bytesMax: diskBytesMax, measure: () => measureTree(tree.folder) },
-        },
+      const limits: ProcessLimits = {
+        memoryBytesMax,
+        processesMax,
+        disk: { folder: tree.folder, bytesMax: diskBytesMax, measure: () => measureTree(tree.folder) },
       };
+      return ({ argv, cwd, env }) => ({
+        argv: [...bubblewrapArguments({ ...room, cwd, env }), ...argv],
+        cwd: tree.source,
+        env: insideOf(env, home),
+        limits,
+      });
     },
   };
 }
