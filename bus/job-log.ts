@@ -88,7 +88,8 @@ export async function removeLogs(connection: Connection, chains: readonly ChainI
   if (chains.length === 0) return;
   try {
     const manager = await jetstreamManager(connection, { checkAPI: false });
-    for (const filter of chains.flatMap(logSubjectsOf)) await manager.streams.purge(streams.logs, { filter });
+    for (const filter of chains.flatMap((chain) => logSubjectsOf(chain)))
+      await manager.streams.purge(streams.logs, { filter });
   } catch (error) {
     throw translate(error, `remove the logs of ${chains.length} chains`);
   }
@@ -101,13 +102,13 @@ export async function* readJobLog(
   jobs: readonly JobName[],
   follow?: AbortSignal,
 ): AsyncGenerator<{ readonly job: JobName; readonly line: string }> {
-  const wanted: ReadonlySet<JobName | undefined> = new Set(jobs);
+  const subjects = jobs.flatMap((job) => logSubjectsOf(chain, job));
   const text = new TextDecoder();
   try {
-    const options = { subjects: logSubjectsOf(chain), ...(follow === undefined ? {} : { follow }) };
+    const options = { subjects, ...(follow === undefined ? {} : { follow }) };
     for await (const message of readStream(connection, streams.logs, options)) {
       const job = jobOfLog(message.subject);
-      if (job === undefined || !wanted.has(job)) continue;
+      if (job === undefined) continue;
       for (const line of text.decode(message.data).split("\n")) yield { job, line };
     }
   } catch (error) {

@@ -61,10 +61,13 @@ export function stopSubject(agent: AgentId): string {
   return `fy.stop.${agent}`;
 }
 
+export const stopSubjects = "fy.stop.*";
+
 /** What an agent may fetch ahead. */
 export function prefetchSubject(agent: AgentId): string {
   return `fy.prefetch.${agent}`;
 }
+export const prefetchSubjects = "fy.prefetch.*";
 
 /** Devices that an upload agent has seen, never stored. */
 export function sightingSubject(agent: AgentId): string {
@@ -79,20 +82,30 @@ export const awaitedSubject = "fy.awaited";
 export function serialSubject(agent: AgentId): string {
   return `fy.serial.${agent}`;
 }
+export const serialSubjects = "fy.serial.*";
 
 /** Progress of a job as its agent tells it, never stored. */
 export function progressSubject(agent: AgentId, chain: ChainId, job: JobName): string {
   return `fy.progress.${agent}.${chain}.${job}`;
 }
 export const progressSubjects = "fy.progress.>";
+/** All that an agent, or with `*` any of them, may tell. */
+export function progressSubjectsBy(agent: AgentId | "*"): string {
+  return `fy.progress.${agent}.*.*`;
+}
 
 /** Log chunks of a job, from one of the agents that had it. */
 export function logSubject(agent: AgentId, chain: ChainId, job: JobName): string {
   return `fy.log.${agent}.${chain}.${job}`;
 }
-/** The logs of all jobs of a chain, also those of version 0.1, which did not name the agent. */
-export function logSubjectsOf(chain: ChainId): readonly [string, string] {
-  return [`fy.log.*.${chain}.*`, `fy.log.${chain}.*`];
+/** The logs of a chain's job, or of all of them, by whatever agent; also those of version 0.1, which did not name it. */
+export function logSubjectsOf(chain: ChainId, job: JobName | "*" = "*"): readonly [string, string] {
+  return [`fy.log.*.${chain}.${job}`, `fy.log.${chain}.${job}`];
+}
+
+/** All that an agent, or with `*` any of them, may write. */
+export function logSubjectsBy(agent: AgentId | "*"): string {
+  return `fy.log.${agent}.*.*`;
 }
 
 /** The job of a log's subject. */

@@ -10,21 +10,29 @@ import type { Lane } from "#protocol/job.ts";
 import {
   adminSubject,
   askSubject,
+  askSubjects,
   awaitedSubject,
   buckets,
   bucketStream,
   keySubject,
   laneConsumer,
+  logSubjectsBy,
   objectStores,
   pairSubject,
   prefetchSubject,
+  prefetchSubjects,
   presenceKey,
   progressSubjects,
+  progressSubjectsBy,
   serialSubject,
+  serialSubjects,
   sightingSubject,
+  sightingSubjects,
   stopSubject,
+  stopSubjects,
   streams,
 } from "#protocol/names.ts";
+import { streamOf } from "#bus/object-layout.ts";
 
 /** Where agents find JetStream's requests of the account FARM. The account's own prefix is taken, also without storage. */
 export const edgeApiPrefix = "FARMJS";
@@ -57,8 +65,8 @@ export function inboxOf(role: FarmRole): string {
   }
 }
 
-const bundles = `OBJ_${objectStores.bundles}`;
-const artifacts = `OBJ_${objectStores.artifacts}`;
+const bundles = streamOf(objectStores.bundles);
+const artifacts = streamOf(objectStores.artifacts);
 const chains = bucketStream(buckets.chains);
 
 /** How long somebody may answer a wish to read a port: as long as a wish holds, and a bit. */
@@ -77,7 +85,7 @@ export function permissionsOf(role: FarmRole): Permissions {
       return {
         publish: [
           adminSubject,
-          serialSubject("*" as AgentId),
+          serialSubjects,
           "$JS.API.INFO",
           // Live chains, logs and objects are read; of what is stored, only contents are written.
           `$JS.API.STREAM.INFO.${chains}`,
@@ -122,8 +130,8 @@ function agentPermissions(agent: AgentId, lane: Lane, inbox: string): Permission
     askSubject(agent),
     pairSubject,
     keySubject(buckets.presence, presenceKey(agent)),
-    `fy.progress.${agent}.*.*`,
-    `fy.log.${agent}.*.*`,
+    progressSubjectsBy(agent),
+    logSubjectsBy(agent),
     `${edgeApiPrefix}.CONSUMER.INFO.${streams.lanes}.${consumer}`,
     `${edgeApiPrefix}.CONSUMER.MSG.NEXT.${streams.lanes}.${consumer}`,
     `$JS.ACK.${streams.lanes}.${consumer}.>`,
@@ -158,12 +166,12 @@ function api(verb: string): Pick<FarmService, "subject" | "edgeSubject"> {
 }
 
 export const farmServices: readonly FarmService[] = [
-  { name: "asks", subject: "fy.ask.*" },
+  { name: "asks", subject: askSubjects },
   { name: "pairing", subject: pairSubject },
   { name: "presence", subject: keySubject(buckets.presence, "*") },
-  { name: "progress", subject: "fy.progress.*.*.*" },
-  { name: "logs", subject: "fy.log.*.*.*" },
-  { name: "sightings", subject: "fy.sighting.*" },
+  { name: "progress", subject: progressSubjectsBy("*") },
+  { name: "logs", subject: logSubjectsBy("*") },
+  { name: "sightings", subject: sightingSubjects },
   { name: "lane-info", ...api(`CONSUMER.INFO.${streams.lanes}.*`) },
   { name: "lane-next", ...api(`CONSUMER.MSG.NEXT.${streams.lanes}.*`), isStream: true },
   { name: "lane-ack", subject: `$JS.ACK.${streams.lanes}.>` },
@@ -173,7 +181,7 @@ export const farmServices: readonly FarmService[] = [
 ];
 
 /** What FARM says to agents. */
-export const farmMessages: readonly string[] = ["fy.stop.*", "fy.prefetch.*", awaitedSubject];
+export const farmMessages: readonly string[] = [stopSubjects, prefetchSubjects, awaitedSubject];
 
 /** What agents answer to people. */
-export const edgeServices: readonly FarmService[] = [{ name: "serial-logs", subject: "fy.serial.*", isStream: true }];
+export const edgeServices: readonly FarmService[] = [{ name: "serial-logs", subject: serialSubjects, isStream: true }];
