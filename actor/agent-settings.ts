@@ -122,13 +122,6 @@ export function readCompileSettings(env: NodeJS.ProcessEnv): CompileSettings {
   const versions = listOf("FLASHYARD_ESPHOME_VERSIONS", env["FLASHYARD_ESPHOME_VERSIONS"], EsphomeVersion);
   const platforms = listOf("FLASHYARD_PLATFORMS", env["FLASHYARD_PLATFORMS"], platform);
   const trees = env["FLASHYARD_TREES_GB"];
-  if (trees !== undefined && !(/^\d{1,5}(\.\d{1,3})?$/.test(trees) && Number(trees) > 0)) {
-    throw bad(
-      "FLASHYARD_TREES_GB",
-      trees,
-      "the build trees have a number of gigabytes, more than 0 and less than 100000",
-    );
-  }
   const environments = env["FLASHYARD_ENVIRONMENTS"] ?? "5";
   if (!/^[1-9]\d?$/.test(environments)) {
     throw bad("FLASHYARD_ENVIRONMENTS", environments, "the environments that are kept are a number from 1 to 99");
@@ -136,7 +129,7 @@ export function readCompileSettings(env: NodeJS.ProcessEnv): CompileSettings {
   return {
     ...(versions.length === 0 ? {} : { pinnedVersions: versions }),
     ...(platforms.length === 0 ? {} : { pinnedPlatforms: platforms }),
-    ...(trees === undefined ? {} : { treesBytesMax: Math.round(Number(trees) * gigabyte) }),
+    ...(trees === undefined ? {} : { treesBytesMax: gigabytesOf("FLASHYARD_TREES_GB", trees) }),
     environmentsMax: Number(environments),
     sandbox: readSandboxChoice(env),
   };

@@ -1,5 +1,5 @@
 /** The lanes: the coordinator's publishing side, and the agent's pulling side. */
-import { AckPolicy, type ConsumerMessages, JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { AckPolicy, JetStreamApiError, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { decode, encode } from "#protocol/envelope.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import { type Lane, laneOf } from "#protocol/job.ts";
@@ -11,6 +11,7 @@ import type { LaneSource } from "#actor/lane-worker.ts";
 import type { Log } from "#actor/log.ts";
 import { type Connection, onReconnect, translate } from "#bus/connection.ts";
 import { listen } from "#bus/rpc.ts";
+import { stopWhenSilent } from "#bus/stream-reader.ts";
 
 /** Delivered and not acknowledged for this long, e.g. to a process that died: delivered again, and dropped by the claim. */
 const ackWaitMs = 10_000;
@@ -90,11 +91,6 @@ export function laneSource(connection: Connection, lane: Lane, agent: AgentId, s
       });
     },
   };
-}
-
-/** Two heartbeats that did not come, a second each. */
-async function stopWhenSilent(messages: ConsumerMessages): Promise<void> {
-  for await (const { type } of messages.status()) if (type === "heartbeats_missed") messages.stop();
 }
 
 /** Hands on what the coordinator thinks that this agent needs next. */

@@ -46,7 +46,8 @@ async function nextAfter(
   return undefined;
 }
 
-async function stopWhenSilent(messages: ConsumerMessages): Promise<void> {
+/** Ends a pull of which two heartbeats did not come. */
+export async function stopWhenSilent(messages: ConsumerMessages): Promise<void> {
   for await (const { type } of messages.status()) if (type === "heartbeats_missed") messages.stop();
 }
 
