@@ -11,7 +11,7 @@ import {
 import { connect as connectNode } from "@nats-io/transport-node";
 import type { Listening } from "#actor/coordinator-ports.ts";
 import { isFarmError, messageOf, UnavailableError } from "#protocol/errors.ts";
-import { serversIn, shownServers } from "#bus/server-addresses.ts";
+import { hasTls, requirePrivate, serversIn, shownServers } from "#bus/server-addresses.ts";
 
 export type Connection = NatsConnection;
 
@@ -25,25 +25,34 @@ export interface SignIn {
   readonly seed?: Uint8Array;
   /** Where answers arrive. */
   readonly inbox: string;
+  /** The certificate, in PEM, by which servers with TLS are known; absent: those that the machine trusts. */
+  readonly authority?: string;
 }
 
 function identified({ token, seed, inbox }: SignIn) {
   return { inboxPrefix: inbox, ...(token === undefined ? {} : { authenticator: jwtAuthenticator(token, seed) }) };
 }
 
+function encrypted(servers: readonly string[], authority: string | undefined) {
+  if (!servers.some(hasTls)) return {};
+  return { tls: authority === undefined ? {} : { ca: authority } };
+}
+
 /**
  * Connects to one of the servers and stays connected: after the first success the client reconnects for ever, to whichever answers,
  * also to those of their cluster that it was not told of.
  * @param urls of one server, or of several with commas: each is tried, in an order by chance
- * @throws UnavailableError when none answers; UsageError when none is named.
+ * @throws UnavailableError when none answers; UsageError when none is named, or one beyond this machine is named without TLS
  */
 export async function connect(urls: string, name: string, signIn?: SignIn): Promise<Connection> {
   const servers = [...serversIn(urls)];
+  requirePrivate(servers);
   try {
     return await connectNode({
       servers,
       name,
       ...(signIn === undefined ? {} : identified(signIn)),
+      ...encrypted(servers, signIn?.authority),
       timeout: connectMsMax,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 100,

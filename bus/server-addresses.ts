@@ -14,6 +14,32 @@ export function serversIn(urls: string): readonly string[] {
   );
 }
 
+export function hasTls(url: string): boolean {
+  return /^(tls|wss):\/\//.test(url);
+}
+
+/** Passwords and firmware cross no network in the clear. @throws UsageError `tls-required` for a server beyond this machine without TLS */
+export function requirePrivate(servers: readonly string[]): void {
+  const open = servers.find((url) => !hasTls(url) && !isLoopback(url));
+  if (open === undefined) return;
+  throw new UsageError(
+    "tls-required",
+    `${shownServers(open)} is another machine, and what crosses a network is encrypted: give the server a certificate and name it tls://…`,
+  );
+}
+
+/** Whether what is said to a server never leaves this machine. A name is believed to mean what it says. */
+function isLoopback(url: string): boolean {
+  const host = hostOf(url);
+  return host === "localhost" || host === "[::1]" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}
+
+/** The client takes `host`, `host:port` and URLs. */
+function hostOf(url: string): string {
+  const full = url.includes("://") ? url : `nats://${url}`;
+  return URL.canParse(full) ? new URL(full).hostname : url;
+}
+
 /** For people and logs: without the user names and passwords that URLs may hold. */
 export function shownServers(urls: string): string {
   return urls

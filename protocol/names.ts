@@ -15,6 +15,8 @@ export const buckets = {
   agents: "fy_agents",
   durations: "fy_durations",
   builds: "fy_builds",
+  /** Who has been paired with the farm. */
+  paired: "fy_paired",
   presence: "fy_presence",
   lease: "fy_lease",
 } as const;
@@ -55,6 +57,12 @@ export function askSubject(agent: AgentId): string {
   return `fy.ask.${agent}`;
 }
 export const askSubjects = "fy.ask.*";
+
+/** What an agent asks of the store of objects: the coordinator knows which of them are its business. */
+export function objectSubject(agent: AgentId): string {
+  return `fy.object.${agent}`;
+}
+export const objectSubjects = "fy.object.*";
 
 /** Stop orders to an agent. */
 export function stopSubject(agent: AgentId): string {

@@ -131,7 +131,10 @@ test("every dependency is exact and used", async () => {
   const all = Object.entries({ ...dependencies, ...devDependencies });
   expect(all.filter(([, version]) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version))).toEqual([]);
   const imported = (name: string) =>
-    sources.some(({ text }) => text.includes(`from "${name}"`) || text.includes(`import("${name}`));
+    sources.some(
+      ({ text }) =>
+        text.includes(`from "${name}"`) || text.includes(`import "${name}"`) || text.includes(`import("${name}`),
+    );
   expect(all.map(([name]) => name).filter((name) => !tools.has(name) && !imported(name))).toEqual([]);
 });
 

@@ -4,7 +4,7 @@
  * 1. The file is whole or not there, and is made once: of two that make one at the same time, both go on with the same.
  * 2. The keys never leave this process but for that file.
  */
-import { randomBytes } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { link, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { createAccount, createOperator, fromSeed, type KeyPair } from "@nats-io/nkeys";
@@ -13,6 +13,8 @@ import { messageOf, UsageError } from "#protocol/errors.ts";
 
 const Seed = z.string().regex(/^S[OA][A-Z2-7]{56}$/);
 
+const PrivateKey = z.string().startsWith("-----BEGIN PRIVATE KEY-----").max(500);
+
 const StoredKeys = z.object({
   v: z.literal(1),
   operator: Seed,
@@ -20,11 +22,24 @@ const StoredKeys = z.object({
   system: Seed,
   farm: Seed,
   edge: Seed,
+  /** PKCS #8: P-256, which signs certificates and proofs, and X25519, to which secrets are sealed. */
+  authority: PrivateKey,
+  seal: PrivateKey,
+  /** 32 bytes in base64, from which the keys of stored contents follow. */
+  store: z.base64().length(44),
 });
 type StoredKeys = z.infer<typeof StoredKeys>;
 
 const keyNames = ["operator", "system", "farm", "edge"] as const;
-export type FarmKeys = Readonly<Record<(typeof keyNames)[number], KeyPair>>;
+
+export interface FarmKeys extends Readonly<Record<(typeof keyNames)[number], KeyPair>> {
+  /** P-256. The farm's certificate authority; SHA-256 of its public key (SPKI, DER) is the farm's pin. */
+  readonly authority: KeyObject;
+  /** X25519. Secrets on their way to an agent are sealed to the farm first. */
+  readonly seal: KeyObject;
+  /** 32 bytes. */
+  readonly store: Buffer;
+}
 
 /** The farm's keys, made where there are none yet. @throws UsageError `bad-keys` for a file that is none of ours or that others may read */
 export async function farmKeysIn(path: string): Promise<FarmKeys> {
@@ -61,9 +76,16 @@ export async function readFarmKeys(path: string): Promise<FarmKeys | undefined> 
   const stored = StoredKeys.safeParse(parsed(text));
   if (!stored.success) throw unusable(path, "it is damaged, or of another version; restore it from a backup");
   const { data } = stored;
-  return Object.fromEntries(
-    keyNames.map((name) => [name, fromSeed(new TextEncoder().encode(data[name]))]),
-  ) as unknown as FarmKeys;
+  const pair = (name: (typeof keyNames)[number]) => fromSeed(new TextEncoder().encode(data[name]));
+  return {
+    operator: pair("operator"),
+    system: pair("system"),
+    farm: pair("farm"),
+    edge: pair("edge"),
+    authority: createPrivateKey(data.authority),
+    seal: createPrivateKey(data.seal),
+    store: Buffer.from(data.store, "base64"),
+  };
 }
 
 function newKeys(): StoredKeys {
@@ -74,7 +96,14 @@ function newKeys(): StoredKeys {
     system: seed(createAccount()),
     farm: seed(createAccount()),
     edge: seed(createAccount()),
+    authority: pem(generateKeyPairSync("ec", { namedCurve: "prime256v1" })),
+    seal: pem(generateKeyPairSync("x25519")),
+    store: randomBytes(32).toString("base64"),
   };
+}
+
+function pem({ privateKey }: { readonly privateKey: KeyObject }): string {
+  return privateKey.export({ type: "pkcs8", format: "pem" }).toString();
 }
 
 function parsed(text: string): unknown {

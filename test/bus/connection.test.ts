@@ -54,3 +54,22 @@ test("a connection outlives its server, and says when it is gone and when it is 
     await surviving.flush();
   }
 });
+
+test.each([
+  "nats://10.8.0.1:4222",
+  "nats.example.org",
+  "nats://user:pw@nats:4222",
+  "nats://127.0.0.1:1,nats://[fe80::1]:4222",
+])("what would cross a network in the clear is refused: %s", async (urls) => {
+  await expect(connect(urls, "test")).rejects.toMatchObject({
+    code: "tls-required",
+    message: expect.not.stringContaining("pw@"),
+  });
+});
+
+test.each(["nats://127.0.0.1:1", "127.0.0.1:1", "nats://localhost:1", "nats://[::1]:1", "tls://127.0.0.1:1"])(
+  "this machine needs no encryption: %s",
+  async (url) => {
+    await expect(connect(url, "test")).rejects.toMatchObject({ code: "no-server" });
+  },
+);
