@@ -7,8 +7,10 @@ import { AgentId, Label } from "#protocol/ids.ts";
 import { EsphomeVersion, type Lane } from "#protocol/job.ts";
 
 export interface AgentSettings {
-  /** FLASHYARD_NATS_URL */
-  readonly url: string;
+  /** FLASHYARD_NATS_URL; absent: the servers of the credentials. */
+  readonly servers?: string | undefined;
+  /** FLASHYARD_CREDENTIALS: the file that it signs in with, by default in its home; an open farm needs none. */
+  readonly credentials: string;
   /** FLASHYARD_AGENT; by default the machine's name and the lane. */
   readonly agent: AgentId;
   /** FLASHYARD_HOME: what must survive a restart. One process at a time uses it. */
@@ -74,7 +76,6 @@ export interface Machine {
   readonly processors: number;
 }
 
-export const defaultUrl = "nats://127.0.0.1:4222";
 const slotsMax = 256;
 const listMax = 32;
 const gigabyte = 1e9;
@@ -93,6 +94,11 @@ export function defaultHome(env: NodeJS.ProcessEnv): string {
   return env["FLASHYARD_HOME"] ?? join(homedir(), ".local", "share", "flashyard");
 }
 
+/** What people on this machine sign in with: FLASHYARD_CREDENTIALS, or what `flashyard up` has made. */
+export function defaultCredentials(env: NodeJS.ProcessEnv): string {
+  return env["FLASHYARD_CREDENTIALS"] ?? join(defaultHome(env), "farm", "identity", "admin.json");
+}
+
 /** @throws UsageError `bad-setting` with the variable's name and value. */
 export function readAgentSettings(env: NodeJS.ProcessEnv, lane: Lane, machine = thisMachine()): AgentSettings {
   const name = env["FLASHYARD_AGENT"] ?? `${machineName()}-${lane}`;
@@ -106,10 +112,12 @@ export function readAgentSettings(env: NodeJS.ProcessEnv, lane: Lane, machine = 
     throw bad("FLASHYARD_SLOTS", slots, `slots are a number from 1 to ${slotsMax}, or auto`);
   }
   const labels = listOf("FLASHYARD_LABELS", env["FLASHYARD_LABELS"], Label);
+  const home = env["FLASHYARD_HOME"] ?? join(defaultHome(env), agent.data);
   return {
-    url: env["FLASHYARD_NATS_URL"] ?? defaultUrl,
+    servers: env["FLASHYARD_NATS_URL"],
+    credentials: env["FLASHYARD_CREDENTIALS"] ?? join(home, "credentials.json"),
     agent: agent.data,
-    home: env["FLASHYARD_HOME"] ?? join(defaultHome(env), agent.data),
+    home,
     cacheFolder: defaultCacheFolder(env),
     slots: isNumber ? Number(slots) : automaticSlots(lane, machine),
     labels,

@@ -9,6 +9,7 @@ import type { Announcement } from "#protocol/agent.ts";
 import type { Chain } from "#protocol/chain.ts";
 import type { WireError } from "#protocol/errors.ts";
 import type { AgentId, ChainId, Digest } from "#protocol/ids.ts";
+import type { Lane } from "#protocol/job.ts";
 import type { Dispatch, PrefetchHint, Progress, StopOrder } from "#protocol/messages.ts";
 import type { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import type { AwaitedDevice, Sightings } from "#protocol/sighting.ts";
@@ -91,6 +92,8 @@ export interface CoordinatorPorts {
   prepare(): Promise<void>;
   /** Puts a job on its agent's lane; the same assignment twice is one message. @throws UnavailableError */
   dispatch(agent: AgentId, dispatch: Dispatch): Promise<void>;
+  /** Makes ready what an agent pulls its lane by; `slots` jobs at most are delivered and not claimed. @throws UnavailableError */
+  openLane(agent: AgentId, lane: Lane, slots: number): Promise<void>;
   /** Best effort. */
   prefetch(agent: AgentId, hint: PrefetchHint): void;
   /** False when the server knows that the agent's connection is gone; true also when nobody can say. */

@@ -1,5 +1,6 @@
 /** One connection to NATS, and the translation of its errors. */
 import {
+  AuthorizationError,
   ClosedConnectionError,
   DrainingConnectionError,
   jwtAuthenticator,
@@ -10,7 +11,8 @@ import {
 } from "@nats-io/nats-core";
 import { connect as connectNode } from "@nats-io/transport-node";
 import type { Listening } from "#actor/coordinator-ports.ts";
-import { isFarmError, messageOf, UnavailableError } from "#protocol/errors.ts";
+import { untilFired } from "#actor/until-fired.ts";
+import { isFarmError, messageOf, UnavailableError, UsageError } from "#protocol/errors.ts";
 import { hasTls, requirePrivate, serversIn, shownServers } from "#bus/server-addresses.ts";
 
 export type Connection = NatsConnection;
@@ -62,10 +64,25 @@ export async function connect(urls: string, name: string, signIn?: SignIn): Prom
       noAsyncTraces: true,
     });
   } catch (cause) {
+    if (cause instanceof AuthorizationError) throw notLetIn(cause, servers);
     const where = servers.length === 1 ? "" : "any of ";
     const message = `no NATS server answers at ${where}${shownServers(urls)}: ${messageOf(cause)}`;
     throw new UnavailableError("no-server", message, { cause });
   }
+}
+
+function notLetIn(cause: Error, servers: readonly string[]): UsageError {
+  const message =
+    `the NATS server at ${shownServers(servers.join(","))} does not let this process in (${cause.message}): its credentials are ` +
+    "missing, have ended, were revoked, or are of another farm; see FLASHYARD_CREDENTIALS and docs/pairing.md";
+  return new UsageError("not-let-in", message, { cause });
+}
+
+/** Resolves with the signal, or when the server has ended the connection for good: with why. */
+export async function untilShutOut(connection: Connection, signal: AbortSignal): Promise<UsageError | undefined> {
+  const closed = connection.closed().then((error) => error ?? undefined);
+  const reason = await Promise.race([closed, untilFired(signal)]);
+  return reason instanceof Error ? notLetIn(reason, [connection.getServer()]) : undefined;
 }
 
 /** What the client threw, as one of ours. Everything the network can do is `UnavailableError`. */

@@ -10,7 +10,7 @@ import { Bucket } from "#bus/bucket.ts";
 import { ChainStore } from "#bus/chain-store.ts";
 import { type Connection, onDisconnect, onReconnect } from "#bus/connection.ts";
 import { listenProgress, removeLogs } from "#bus/job-log.ts";
-import { publishDispatch, publishStop } from "#bus/lanes.ts";
+import { openLane, publishDispatch, publishStop } from "#bus/lanes.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { watchPresence } from "#bus/presence.ts";
 import { serve } from "#bus/rpc.ts";
@@ -30,6 +30,7 @@ export function coordinatorPorts(connection: Connection, topology: TopologyOptio
     artifacts: new ObjectStore(connection, objectStores.artifacts),
     prepare: () => declareTopology(connection, topology),
     dispatch: (agent, dispatch) => publishDispatch(connection, agent, dispatch),
+    openLane: (agent, lane, slots) => openLane(connection, agent, lane, slots),
     prefetch: (agent, hint) => {
       if (!connection.isClosed()) connection.publish(prefetchSubject(agent), encode(hint));
     },

@@ -7,7 +7,6 @@
  * 3. Whoever asks whether it is there is answered as long as its connection is: the coordinator learns from the server that nobody
  *    listens any more before a beat is missed.
  */
-import { untilFired } from "#actor/until-fired.ts";
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -24,9 +23,12 @@ import type { CompileCapabilities, UploadCapabilities } from "#protocol/agent.ts
 import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { farmVersion } from "#protocol/version.ts";
-import { type Connection, connect } from "#bus/connection.ts";
+import { type Connection, untilShutOut } from "#bus/connection.ts";
 import { shownServers } from "#bus/server-addresses.ts";
-import { askCoordinator } from "#bus/agent-client.ts";
+import { askCoordinator, askForLane } from "#bus/agent-client.ts";
+import type { Credentials } from "#bus/identity/credentials.ts";
+import { edgeApiPrefix } from "#bus/identity/permissions.ts";
+import { identityIn, requireRole, signIn } from "#bus/identity/sign-in.ts";
 import { laneSource } from "#bus/lanes.ts";
 import { announce } from "#bus/presence.ts";
 
@@ -35,6 +37,8 @@ export interface AgentWorld {
   readonly settings: AgentSettings;
   readonly boot: BootId;
   readonly connection: Connection;
+  /** Absent in an open farm. */
+  readonly credentials: Credentials | undefined;
   readonly ledger: GroupLedger;
   readonly clock: Clock;
   readonly log: Log;
@@ -72,16 +76,21 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
   if (lock === undefined) return;
   const ledger = new GroupLedger(join(settings.home, "processes"), { isGuarding: true });
   await ledger.requireNoLeftovers(clock);
-  const connection = await whileUnavailable(
+  const path = settings.credentials;
+  const who = { path, servers: settings.servers };
+  requireRole((await identityIn(who)).credentials, path, { kind: "agent", agent: settings.agent, lane });
+  const signedIn = await whileUnavailable(
     clock,
     signal,
-    () => connect(settings.url, `flashyard ${settings.agent}`),
+    () => signIn({ ...who, name: `flashyard ${settings.agent}` }),
     (error) => log.warn(error.message),
   );
-  if (connection === undefined) return;
+  if (signedIn === undefined) return;
+  const { connection, credentials, servers } = signedIn;
+  const apiPrefix = credentials === undefined ? undefined : edgeApiPrefix;
   try {
     const boot = BootId.parse(randomBytes(8).toString("hex"));
-    const world: AgentWorld = { settings, boot, connection, ledger, clock, log };
+    const world: AgentWorld = { settings, boot, connection, credentials, ledger, clock, log };
     const { handler, compile, upload, onOpen, services = [] } = await options.prepare(world);
     await using beside = new AsyncDisposableStack();
     for (const service of services) await beside.use(service).start();
@@ -98,7 +107,10 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
         host: hostname(),
         pid: process.pid,
       },
-      source: laneSource(connection, lane, settings.agent, settings.slots, log),
+      source: laneSource(connection, lane, settings.agent, settings.slots, log, {
+        open: () => askForLane(connection, settings.agent, lane, settings.slots),
+        ...(apiPrefix === undefined ? {} : { apiPrefix }),
+      }),
       link: {
         ask: (ask) => askCoordinator(connection, settings.agent, ask),
         announce: (statement) => announce(connection, statement),
@@ -111,10 +123,11 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
     });
     await worker.start();
     onOpen?.(worker);
-    log.info({ url: shownServers(settings.url), slots: settings.slots }, `${lane} lane open`);
-    await untilFired(signal);
+    log.info({ url: shownServers(servers), slots: settings.slots }, `${lane} lane open`);
+    const shutOut = await untilShutOut(connection, signal);
     log.info("the lane closes; a flash that has begun goes on to its end");
     await worker.stop();
+    if (shutOut !== undefined) throw shutOut;
   } finally {
     await connection.close();
   }

@@ -43,13 +43,29 @@ export function publishStop(connection: Connection, agent: AgentId, order: StopO
   if (!connection.isClosed()) connection.publish(stopSubject(agent), encode(order));
 }
 
+/** How an agent gets to its lane. */
+export interface LaneDoor {
+  /** Has what it is pulled by made ready. @throws UnavailableError */
+  open(): Promise<void>;
+  /** JetStream's requests, where they do not have their usual prefix. */
+  readonly apiPrefix?: string;
+}
+
 /**
  * An agent's lane as `actor/lane-worker.ts` wants it. The lane's stream lives in the servers' memory, so after every
  * reconnection, and when a pull ends for any reason, the consumer is made again. So it is when the server falls silent: of a cluster
  * the server that led the consumer may be gone while this agent's own is there, and the client would ask for what is lost with pauses
  * of 30 s, and for ever.
  */
-export function laneSource(connection: Connection, lane: Lane, agent: AgentId, slots: number, log: Log): LaneSource {
+export function laneSource(
+  connection: Connection,
+  lane: Lane,
+  agent: AgentId,
+  slots: number,
+  log: Log,
+  door: LaneDoor = { open: () => openLane(connection, agent, lane, slots) },
+): LaneSource {
+  const options = door.apiPrefix === undefined ? {} : { apiPrefix: door.apiPrefix };
   return {
     async *pull(signal) {
       let restart: (() => void) | undefined;
@@ -62,8 +78,8 @@ export function laneSource(connection: Connection, lane: Lane, agent: AgentId, s
       while (!signal.aborted) {
         const before = reconnections;
         try {
-          await declareConsumer(connection, lane, agent, slots);
-          const consumer = await jetstream(connection).consumers.get(streams.lanes, laneConsumer(lane, agent));
+          await door.open();
+          const consumer = await jetstream(connection, options).consumers.get(streams.lanes, laneConsumer(lane, agent));
           const messages = await consumer.consume({ max_messages: pullMax, idle_heartbeat: 1_000 });
           restart = () => messages.stop();
           void stopWhenSilent(messages);
@@ -101,20 +117,24 @@ export function onPrefetch(connection: Connection, agent: AgentId, handle: (hint
   });
 }
 
-/** Makes the agent's consumer, or fits the one of a former boot to the slots of this one. */
-async function declareConsumer(connection: Connection, lane: Lane, agent: AgentId, slots: number): Promise<void> {
-  const { consumers } = await jetstreamManager(connection, { checkAPI: false, timeout: 1_000 });
+/** Makes the agent's consumer, or fits the one of a former boot to the slots of this one. @throws UnavailableError */
+export async function openLane(connection: Connection, agent: AgentId, lane: Lane, slots: number): Promise<void> {
   const name = laneConsumer(lane, agent);
   const limits = { ack_wait: ackWaitMs * 1_000_000, max_ack_pending: slots };
   try {
-    await consumers.add(streams.lanes, {
-      durable_name: name,
-      filter_subject: laneSubject(lane, agent),
-      ack_policy: AckPolicy.Explicit,
-      ...limits,
-    });
+    const { consumers } = await jetstreamManager(connection, { checkAPI: false, timeout: 1_000 });
+    try {
+      await consumers.add(streams.lanes, {
+        durable_name: name,
+        filter_subject: laneSubject(lane, agent),
+        ack_policy: AckPolicy.Explicit,
+        ...limits,
+      });
+    } catch (error) {
+      if (!(error instanceof JetStreamApiError) || error.code !== consumerExists) throw error;
+      await consumers.update(streams.lanes, name, limits);
+    }
   } catch (error) {
-    if (!(error instanceof JetStreamApiError) || error.code !== consumerExists) throw error;
-    await consumers.update(streams.lanes, name, limits);
+    throw translate(error, `open the ${lane} lane of ${agent}`);
   }
 }

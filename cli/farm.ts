@@ -3,7 +3,9 @@ import type { AdminAnswer, AdminRequest } from "#protocol/admin.ts";
 import { InvariantError, UnavailableError, UsageError } from "#protocol/errors.ts";
 import { leadTtlMs } from "#protocol/limits.ts";
 import { poll } from "#actor/clock.ts";
-import { connect, type Connection } from "#bus/connection.ts";
+import type { Connection } from "#bus/connection.ts";
+import type { Credentials } from "#bus/identity/credentials.ts";
+import { identityIn, type SignedIn, signIn } from "#bus/identity/sign-in.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { shownServers } from "#bus/server-addresses.ts";
 import type { Session } from "#cli/session.ts";
@@ -16,20 +18,28 @@ const askAgainMs = 200;
 
 export class Farm implements AsyncDisposable {
   readonly connection: Connection;
+  /** Absent in an open farm. */
+  readonly credentials: Credentials | undefined;
+  readonly #servers: string;
   readonly #session: Session;
 
-  private constructor(connection: Connection, session: Session) {
+  private constructor({ connection, credentials, servers }: SignedIn, session: Session) {
     this.connection = connection;
+    this.credentials = credentials;
+    this.#servers = servers;
     this.#session = session;
   }
 
-  /** @throws UnavailableError `no-farm` when no server answers */
+  /** @throws UnavailableError `no-farm` when no server answers; UsageError for credentials that are of no use */
   static async open(session: Session): Promise<Farm> {
+    const who = { path: session.credentials, servers: session.servers };
+    const { servers } = await identityIn(who);
     try {
-      return new Farm(await connect(session.serverUrl, "flashyard command line"), session);
+      return new Farm(await signIn({ ...who, name: "flashyard command line" }), session);
     } catch (cause) {
+      if (!(cause instanceof UnavailableError)) throw cause;
       const message =
-        `no farm answers at ${shownServers(session.serverUrl)}: start one with \`flashyard up\`, ` +
+        `no farm answers at ${shownServers(servers)}: start one with \`flashyard up\`, ` +
         "or name its server with --server or FLASHYARD_NATS_URL";
       throw new UnavailableError("no-farm", message, { cause });
     }
@@ -44,7 +54,7 @@ export class Farm implements AsyncDisposable {
     kind: K,
     withinMs = restartMsMax,
   ): Promise<AnswerOf<K>> {
-    const { clock, interrupted, serverUrl } = this.#session;
+    const { clock, interrupted } = this.#session;
     let last: UnavailableError | undefined;
     const limits = { everyMs: askAgainMs, withinMs, signal: interrupted };
     const answer = await poll(clock, limits, async () => {
@@ -60,7 +70,7 @@ export class Farm implements AsyncDisposable {
     interrupted.throwIfAborted();
     if (last?.code !== "no-responders" && last !== undefined) throw last;
     const message =
-      `a NATS server answers at ${shownServers(serverUrl)}, but no coordinator does: ` +
+      `a NATS server answers at ${shownServers(this.#servers)}, but no coordinator does: ` +
       "start one with `flashyard up`, or see why it ended";
     throw new UnavailableError("no-coordinator", message, { cause: last });
   }

@@ -9,7 +9,7 @@ const interruption = new AbortController();
 
 async function makeSession(server: string | undefined): Promise<Session> {
   handleSignals();
-  const [{ defaultCacheFolder, defaultUrl }, { systemClock }, { terminalOn }] = await Promise.all([
+  const [{ defaultCacheFolder, defaultCredentials }, { systemClock }, { terminalOn }] = await Promise.all([
     import("#actor/agent-settings.ts"),
     import("#actor/clock.ts"),
     import("#cli/terminal.ts"),
@@ -17,8 +17,8 @@ async function makeSession(server: string | undefined): Promise<Session> {
   const { env, stdin, stdout, stderr } = process;
   const isDumb = env["TERM"] === "dumb";
   return {
-    serverUrl: server ?? env["FLASHYARD_NATS_URL"] ?? defaultUrl,
-    isServerNamed: (server ?? env["FLASHYARD_NATS_URL"]) !== undefined,
+    servers: server ?? env["FLASHYARD_NATS_URL"],
+    credentials: defaultCredentials(env),
     environment: env,
     cacheFolder: defaultCacheFolder(env),
     pythonHint: env["FLASHYARD_PYTHON"],

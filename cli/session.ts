@@ -3,9 +3,10 @@ import type { Clock } from "#actor/clock.ts";
 import type { Terminal } from "#cli/terminal.ts";
 
 export interface Session {
-  readonly serverUrl: string;
-  /** False when `serverUrl` is only the default. */
-  readonly isServerNamed: boolean;
+  /** The NATS servers that the user has named; absent: those of the credentials. */
+  readonly servers?: string | undefined;
+  /** The file that it signs in with; an open farm needs none. */
+  readonly credentials: string;
   /** Holds the ESPHome environments. */
   readonly cacheFolder: string;
   /** FLASHYARD_PYTHON. */

@@ -2,7 +2,6 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { setImmediate } from "node:timers/promises";
-import { defaultUrl } from "#actor/agent-settings.ts";
 import { systemClock } from "#actor/clock.ts";
 import { createLog } from "#actor/log.ts";
 import { whileUnavailable } from "#actor/patience.ts";
@@ -12,6 +11,7 @@ import { BootId } from "#protocol/ids.ts";
 import { connect } from "#bus/connection.ts";
 import { CoordinatorLease } from "#bus/coordinator-lease.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
+import { defaultServers } from "#bus/identity/sign-in.ts";
 import { replicaWish } from "#bus/replicas.ts";
 import { shownServers } from "#bus/server-addresses.ts";
 import { checkServer } from "#bus/server-check.ts";
@@ -19,7 +19,7 @@ import { historyLimits } from "#coordinator/config.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
 import { Leadership } from "#coordinator/leadership.ts";
 
-const url = process.env.FLASHYARD_NATS_URL ?? defaultUrl;
+const url = process.env.FLASHYARD_NATS_URL ?? defaultServers;
 const log = createLog({ role: "coordinator" }, process.env.FLASHYARD_LOG ?? "info");
 
 const stopping = new AbortController();

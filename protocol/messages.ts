@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { ArtifactManifest, imageBytesMax } from "#protocol/artifact.ts";
 import { BootId, ChainId, Configuration, Digest, JobName } from "#protocol/ids.ts";
-import { BuildSpec, JobResult, OtaTarget, UpdatePart, UploadTarget } from "#protocol/job.ts";
+import { BuildSpec, JobResult, Lane, OtaTarget, UpdatePart, UploadTarget } from "#protocol/job.ts";
 
 const JobIdentity = { chain: ChainId, attempt: z.number().int().positive(), configuration: Configuration } as const;
 
@@ -63,10 +63,13 @@ export const Ask = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("claim"), ...AskCommon }),
   z.object({ kind: z.literal("flash-claim"), ...AskCommon }),
   z.object({ kind: z.literal("report"), ...AskCommon, result: JobResult }),
+  z.object({ kind: z.literal("open-lane"), v: z.literal(1), lane: Lane, slots: z.number().int().min(1).max(256) }),
 ]);
 export type Ask = z.infer<typeof Ask>;
+/** About a job that the agent has in hand. */
+export type JobAsk = Exclude<Ask, { readonly kind: "open-lane" }>;
 
-/** `go` and `drop` answer claims, `noted` a report, whether or not it still mattered. */
+/** `go` and `drop` answer claims, `noted` a report, whether or not it still mattered, and the opening of a lane. */
 export const AskAnswer = z.object({
   v: z.literal(1),
   verdict: z.enum(["go", "drop", "noted"]),

@@ -30,7 +30,6 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
   if (!logLevels.includes(logLevel)) {
     throw new UsageError("bad-log-level", `${JSON.stringify(logLevel)} is no log level: use ${logLevels.join(", ")}`);
   }
-  const serverUrl = session.isServerNamed ? session.serverUrl : undefined;
   const compile = options.compile ?? 1;
   // Several agents share the machine.
   const slots = Math.floor(automaticSlots("compile", thisMachine()) / Math.max(1, compile));
@@ -43,7 +42,7 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
     home,
     cacheFolder: session.cacheFolder,
     port: options.port ?? defaultPort,
-    serverUrl,
+    serverUrl: session.servers,
     serverBinary: environment["FLASHYARD_NATS_SERVER"],
     agents,
     logLevel,

@@ -9,13 +9,10 @@ import type { Connection } from "#bus/connection.ts";
 import { type LaneWork, runLaneAgent } from "#bus/lane-agent.ts";
 import { publishDispatch } from "#bus/lanes.ts";
 import { watchPresence } from "#bus/presence.ts";
-import { serve } from "#bus/rpc.ts";
 import { declareTopology } from "#bus/topology.ts";
 import type { Announcement } from "#protocol/agent.ts";
-import { decode } from "#protocol/envelope.ts";
 import type { JobResult } from "#protocol/job.ts";
-import { Ask } from "#protocol/messages.ts";
-import { askSubjects } from "#protocol/names.ts";
+import { answerAsks } from "#test/support/answered-asks.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
 import { built, chainNumber, statementOf } from "#test/support/farm-builders.ts";
 import { compileDispatch } from "#test/support/lane-bench.ts";
@@ -37,10 +34,7 @@ beforeEach(async () => {
   running = Promise.resolve();
   statements = new Arrivals("statement");
   void watchPresence(connection, stopping.signal, statements.push).catch(() => undefined);
-  serve(connection, askSubjects, (call) => {
-    const ask = decode(Ask, call.bytes);
-    if (ask.ok) call.answer({ v: 1, verdict: ask.value.kind === "report" ? "noted" : "go" });
-  });
+  answerAsks(connection);
 });
 afterEach(async () => {
   stopping.abort();

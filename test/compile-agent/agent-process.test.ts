@@ -11,16 +11,16 @@ import type { Connection } from "#bus/connection.ts";
 import { publishDispatch } from "#bus/lanes.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { watchPresence } from "#bus/presence.ts";
-import { serve } from "#bus/rpc.ts";
 import { declareTopology } from "#bus/topology.ts";
 import { readJobLog } from "#bus/job-log.ts";
 import { Workspace } from "#compile-agent/workspace.ts";
 import type { Announcement } from "#protocol/agent.ts";
-import { decode, encode } from "#protocol/envelope.ts";
+import { encode } from "#protocol/envelope.ts";
 import { CommandBuildSpec } from "#protocol/job.ts";
-import { Ask } from "#protocol/messages.ts";
-import { askSubjects, objectStores, prefetchSubject } from "#protocol/names.ts";
+import type { JobAsk } from "#protocol/messages.ts";
+import { objectStores, prefetchSubject } from "#protocol/names.ts";
 import { makeCommandBundle } from "#toolchain/command-bundle.ts";
+import { answerAsks } from "#test/support/answered-asks.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
 import { agentNamed, chainNumber, configurationNamed } from "#test/support/farm-builders.ts";
 import { testServer, type TestServer } from "#test/support/nats-server.ts";
@@ -32,7 +32,7 @@ let home: TemporaryFolder;
 let server: TestServer;
 let connection: Connection;
 let child: ChildProcess;
-let heard: Arrivals<Ask | Announcement>;
+let heard: Arrivals<JobAsk | Announcement>;
 let watching: AbortController;
 
 beforeEach(async () => {
@@ -42,12 +42,7 @@ beforeEach(async () => {
   heard = new Arrivals("word of the agent");
   watching = new AbortController();
   void watchPresence(connection, watching.signal, heard.push).catch(() => undefined);
-  serve(connection, askSubjects, (call) => {
-    const ask = decode(Ask, call.bytes);
-    if (!ask.ok) return;
-    heard.push(ask.value);
-    call.answer({ v: 1, verdict: ask.value.kind === "report" ? "noted" : "go" });
-  });
+  answerAsks(connection, heard.push);
 });
 afterEach(async () => {
   watching.abort();
@@ -73,10 +68,10 @@ function start(): void {
   });
 }
 
-const warmIn = (word: Ask | Announcement) =>
+const warmIn = (word: JobAsk | Announcement) =>
   "compile" in word ? word.compile?.warm.map((tree) => tree.configuration) : undefined;
 
-const isReport = (word: Ask | Announcement) => "kind" in word && word.kind === "report";
+const isReport = (word: JobAsk | Announcement) => "kind" in word && word.kind === "report";
 
 test("the coordinator hears that trees are gone before it hears that the clean is over", async () => {
   const workspace = new Workspace(join(home.path, "build"));

@@ -29,6 +29,7 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     bundles: noObjects,
     artifacts: noObjects,
     prefetch: () => undefined,
+    openLane: () => Promise.resolve(),
     // What the server knows of connections is no more than what the presence tells, only sooner.
     isConnected: () => Promise.resolve(true),
     prepare: () => connection.request("prepare", timeoutMs, () => undefined),

@@ -177,8 +177,8 @@ export class CliFarm implements AsyncDisposable {
   ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
     const [out, err]: [string[], string[]] = [[], []];
     const session: Session = {
-      serverUrl: this.server.url,
-      isServerNamed: true,
+      servers: this.server.url,
+      credentials: join(this.home.path, "credentials.json"),
       environment: {},
       cacheFolder: join(this.home.path, "cache"),
       terminal: {
