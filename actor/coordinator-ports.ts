@@ -11,6 +11,7 @@ import type { WireError } from "#protocol/errors.ts";
 import type { AgentId, ChainId, Digest } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import type { Dispatch, PrefetchHint, Progress, StopOrder } from "#protocol/messages.ts";
+import type { ObjectStoreName } from "#protocol/objects.ts";
 import type { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import type { AwaitedDevice, Sightings } from "#protocol/sighting.ts";
 
@@ -78,6 +79,14 @@ export interface Objects {
   remove(digests: readonly Digest[]): Promise<void>;
 }
 
+/** What is done among objects on behalf of an agent. All of it throws UnavailableError, and UsageError for what it may not. */
+export interface ObjectDoor {
+  meta(digest: Digest): Promise<{ readonly text: string; readonly at: number; readonly sequence: number } | undefined>;
+  subjects(filter: string): Promise<Record<string, number>>;
+  writeMeta(owner: AgentId, digest: Digest, text: string): Promise<void>;
+  purge(owner: AgentId, filter: string): Promise<void>;
+}
+
 export interface CoordinatorPorts {
   readonly records: ChainRecords;
   readonly history: Shelf<Chain>;
@@ -88,6 +97,7 @@ export interface CoordinatorPorts {
   readonly builds: Shelf<BuildRecord>;
   readonly bundles: Objects;
   readonly artifacts: Objects;
+  readonly objectDoors: Readonly<Record<ObjectStoreName, ObjectDoor>>;
   /** Makes whatever of streams and buckets is missing. @throws UsageError for an unfit server, UnavailableError */
   prepare(): Promise<void>;
   /** Puts a job on its agent's lane; the same assignment twice is one message. @throws UnavailableError */
@@ -104,6 +114,8 @@ export interface CoordinatorPorts {
   stop(agent: AgentId, order: StopOrder): void;
   /** Claims and reports of all agents, in order of arrival. */
   serveAsks(handle: (call: Call) => void): Listening;
+  /** What agents ask of the objects. */
+  serveObjects(handle: (call: Call) => void): Listening;
   serveAdmin(handle: (call: Call) => void): Listening;
   /** Progress of all jobs: the chain's id and job's name as they stand in the subject. */
   listenProgress(call: (chain: string, job: string, progress: Progress) => void): Listening;

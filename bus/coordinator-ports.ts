@@ -3,7 +3,7 @@ import type { CoordinatorPorts } from "#actor/coordinator-ports.ts";
 import { DeviceRecord } from "#protocol/admin.ts";
 import { StoredChain } from "#protocol/chain-versions.ts";
 import { encode } from "#protocol/envelope.ts";
-import { adminSubject, askSubjects, buckets, objectStores, prefetchSubject } from "#protocol/names.ts";
+import { adminSubject, askSubjects, buckets, objectStores, objectSubjects, prefetchSubject } from "#protocol/names.ts";
 import { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import { isConnected } from "#bus/agent-alive.ts";
 import { Bucket } from "#bus/bucket.ts";
@@ -11,6 +11,7 @@ import { ChainStore } from "#bus/chain-store.ts";
 import { type Connection, onDisconnect, onReconnect } from "#bus/connection.ts";
 import { listenProgress, removeLogs } from "#bus/job-log.ts";
 import { openLane, publishDispatch, publishStop } from "#bus/lanes.ts";
+import { objectDoor } from "#bus/object-door.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { watchPresence } from "#bus/presence.ts";
 import { serve } from "#bus/rpc.ts";
@@ -28,6 +29,10 @@ export function coordinatorPorts(connection: Connection, topology: TopologyOptio
     builds: new Bucket(connection, buckets.builds, BuildRecord),
     bundles: new ObjectStore(connection, objectStores.bundles),
     artifacts: new ObjectStore(connection, objectStores.artifacts),
+    objectDoors: {
+      bundles: objectDoor(connection, objectStores.bundles),
+      artifacts: objectDoor(connection, objectStores.artifacts),
+    },
     prepare: () => declareTopology(connection, topology),
     dispatch: (agent, dispatch) => publishDispatch(connection, agent, dispatch),
     openLane: (agent, lane, slots) => openLane(connection, agent, lane, slots),
@@ -38,6 +43,7 @@ export function coordinatorPorts(connection: Connection, topology: TopologyOptio
     stop: (agent, order) => publishStop(connection, agent, order),
     removeLogs: (chains) => removeLogs(connection, chains),
     serveAsks: (handle) => serve(connection, askSubjects, handle),
+    serveObjects: (handle) => serve(connection, objectSubjects, handle),
     serveAdmin: (handle) => serve(connection, adminSubject, handle),
     listenProgress: (call) => listenProgress(connection, call),
     onSightings: (handle) => onSightings(connection, handle),

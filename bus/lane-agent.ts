@@ -22,6 +22,7 @@ import type { Service } from "#actor/service.ts";
 import type { CompileCapabilities, UploadCapabilities } from "#protocol/agent.ts";
 import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
+import { objectStores } from "#protocol/names.ts";
 import { farmVersion } from "#protocol/version.ts";
 import { type Connection, untilShutOut } from "#bus/connection.ts";
 import { shownServers } from "#bus/server-addresses.ts";
@@ -30,6 +31,8 @@ import type { Credentials } from "#bus/identity/credentials.ts";
 import { edgeApiPrefix } from "#bus/identity/permissions.ts";
 import { identityIn, requireRole, signIn } from "#bus/identity/sign-in.ts";
 import { laneSource } from "#bus/lanes.ts";
+import { agentAccess } from "#bus/object-asks.ts";
+import { ObjectStore } from "#bus/object-store.ts";
 import { announce } from "#bus/presence.ts";
 
 /** What the lane's own code gets to work with. */
@@ -39,6 +42,8 @@ export interface AgentWorld {
   readonly connection: Connection;
   /** Absent in an open farm. */
   readonly credentials: Credentials | undefined;
+  readonly bundles: ObjectStore;
+  readonly artifacts: ObjectStore;
   readonly ledger: GroupLedger;
   readonly clock: Clock;
   readonly log: Log;
@@ -90,7 +95,10 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
   const apiPrefix = credentials === undefined ? undefined : edgeApiPrefix;
   try {
     const boot = BootId.parse(randomBytes(8).toString("hex"));
-    const world: AgentWorld = { settings, boot, connection, credentials, ledger, clock, log };
+    const storeOf = (bucket: string) =>
+      new ObjectStore(connection, bucket, clock, credentials === undefined ? undefined : agentAccess(settings.agent));
+    const stores = { bundles: storeOf(objectStores.bundles), artifacts: storeOf(objectStores.artifacts) };
+    const world: AgentWorld = { settings, boot, connection, credentials, ...stores, ledger, clock, log };
     const { handler, compile, upload, onOpen, services = [] } = await options.prepare(world);
     await using beside = new AsyncDisposableStack();
     for (const service of services) await beside.use(service).start();

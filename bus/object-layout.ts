@@ -2,7 +2,7 @@
  * How an object lies in its bucket: as NATS ADR-20 says, so that its tools list, read and delete it, with this on top.
  *
  * 1. The name of an object is the digest of its content. Its pieces are addressed by their content as well: number and check are in
- *    the subject. So each is stored once, whoever sends it and however often, and what has arrived is found by its subject.
+ *    the subject. So each is stored once, however often it is sent, and what has arrived is found by its subject.
  * 2. The pieces of a broken transfer are gone on with for a generation; a later transfer starts anew, so that no object loses a piece
  *    to the bucket's maximum age long before its end.
  * 3. A meta message is written when all pieces are there. Its digest is that of the stored bytes, for the tools; the one of the
@@ -66,16 +66,28 @@ export function chunkSubject(bucket: string, nuid: string): string {
   return `$O.${bucket}.C.${nuid}`;
 }
 
-/** The pieces of all generations of a content. */
-export function pieceSubjects(bucket: string, digest: Digest): string {
-  return chunkSubject(bucket, `${digest}.>`);
+/** The pieces of all generations of a content, whoever has sent them; the second are those of version 0.1, which did not say who. */
+export function pieceSubjects(bucket: string, digest: Digest): readonly [string, string] {
+  return [chunkSubject(bucket, `*.${digest}.>`), chunkSubject(bucket, `${digest}.>`)];
+}
+
+/** All pieces that one owner has sent. */
+export function subjectsOwned(bucket: string, owner: string): string {
+  return chunkSubject(bucket, `${owner}.>`);
 }
 
 /** Changes with `pieceBytes` and with whatever else is in a piece: pieces of two kinds must not meet under one nuid. */
 const kinds: Record<Encoding, string> = { identity: "i1", zstd: "z1" };
 
-export function layoutOf(digest: Digest, encoding: Encoding, now: number): Layout {
-  return { encoding, nuid: `${digest}.${Math.floor(now / generationMs)}${kinds[encoding]}.>` };
+/** @param owner a token: whoever sends the pieces */
+export function layoutOf(owner: string, digest: Digest, encoding: Encoding, now: number): Layout {
+  return { encoding, nuid: `${owner}.${digest}.${Math.floor(now / generationMs)}${kinds[encoding]}.>` };
+}
+
+/** Who has sent the pieces; undefined when nobody has said so. */
+export function ownerIn(nuid: string): string | undefined {
+  const tokens = nuid.split(".");
+  return tokens.length === 4 ? tokens[0] : undefined;
 }
 
 export function pieceSubject(bucket: string, nuid: string, index: number, check: string): string {
@@ -108,13 +120,18 @@ const PieceMetadata = z.object({
   "piece-checks": z.string().regex(/^([0-9a-f]{8})*$/),
 });
 
-const ourNuid = /^[0-9a-f]{64}\.\d+[iz]1\.>$/;
+const ourNuid = /^(?:[a-z0-9_][a-z0-9-]*\.)?[0-9a-f]{64}\.\d+[iz]1\.>$/;
 const clientNuid = /^[\w-]+$/;
 
-interface MetaMessage {
+export interface MetaMessage {
   readonly data: Uint8Array;
   readonly time: Date;
   readonly seq: number;
+}
+
+export function readFoundMeta(message: MetaMessage | undefined): ObjectMeta | "missing" | "corrupt" {
+  const meta = message === undefined ? "deleted" : readMeta(message);
+  return meta === "deleted" ? "missing" : meta;
 }
 
 /** What a meta message says; `corrupt` is one that cannot be true. */

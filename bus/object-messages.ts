@@ -15,10 +15,10 @@ import { headers as createHeaders } from "@nats-io/nats-core";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { Digest } from "#protocol/ids.ts";
 import { type Connection, onDisconnect } from "#bus/connection.ts";
-import { metaSubject, type ObjectMeta, readMeta, streamOf } from "#bus/object-layout.ts";
+import { type MetaMessage, metaSubject, type ObjectMeta, readFoundMeta, streamOf } from "#bus/object-layout.ts";
 
 /** Answered in milliseconds; a busy disk needs longer. */
-const askMsMax = 5_000;
+export const askMsMax = 5_000;
 /** A piece behind seven others on a line of 140 kB/s. */
 const pieceMsMax = 30_000;
 
@@ -69,8 +69,37 @@ export class TransferEnd implements Disposable {
   }
 }
 
-export class ObjectMessages {
+export interface ObjectMessages {
   readonly bucket: string;
+  /** The token in the subjects of what is stored by this way that says whose it is. */
+  readonly owner: string;
+  /** @throws UnavailableError when the transfer is over */
+  check(): void;
+  meta(digest: Digest): Promise<ObjectMeta | "missing" | "corrupt">;
+  writeMeta(digest: Digest, body: Uint8Array): Promise<void>;
+  /** The subjects in the bucket that match, each with the number of its messages. */
+  subjects(filter: string): Promise<ReadonlyMap<string, number>>;
+  /** Invariant 2. Messages leave in the order of the calls. */
+  send(subject: string, body: Uint8Array): Promise<void>;
+  /** The last message of a subject; undefined when there is none. */
+  fetch(subject: string): Promise<Uint8Array | undefined>;
+  /** The first message of a subject from a sequence on. */
+  fetchFrom(subject: string, sequence: number): Promise<FoundMessage | undefined>;
+  purge(filter: string): Promise<void>;
+}
+
+export interface FoundMessage {
+  readonly data: Uint8Array;
+  readonly sequence: number;
+}
+
+/** What is written by those who belong to the farm's own account. No agent has this name. */
+const farmOwner = "_";
+
+/** The messages as somebody reaches them whom the server lets do all of it. */
+export class DirectMessages implements ObjectMessages {
+  readonly bucket: string;
+  readonly owner = farmOwner;
   readonly #connection: Connection;
   readonly #stream: string;
   readonly #manager: JetStreamManager;
@@ -86,21 +115,22 @@ export class ObjectMessages {
     this.#end = end;
   }
 
-  static async open(connection: Connection, bucket: string, end: TransferEnd): Promise<ObjectMessages> {
+  static async open(this: void, connection: Connection, bucket: string, end: TransferEnd): Promise<DirectMessages> {
     const manager = await jetstreamManager(connection, { checkAPI: false, timeout: askMsMax });
-    return new ObjectMessages(connection, bucket, manager, end);
+    return new DirectMessages(connection, bucket, manager, end);
   }
 
-  /** @throws UnavailableError when the transfer is over */
   check(): void {
     this.#end.check();
   }
 
   async meta(digest: Digest): Promise<ObjectMeta | "missing" | "corrupt"> {
-    const subject = metaSubject(this.bucket, digest);
-    const found = await this.#end.answer(this.#manager.streams.getMessage(this.#stream, { last_by_subj: subject }));
-    const meta = found === null ? "deleted" : readMeta(found);
-    return meta === "deleted" ? "missing" : meta;
+    return readFoundMeta(await this.metaMessage(digest));
+  }
+
+  async metaMessage(digest: Digest): Promise<MetaMessage | undefined> {
+    const query = { last_by_subj: metaSubject(this.bucket, digest) };
+    return (await this.#end.answer(this.#manager.streams.getMessage(this.#stream, query))) ?? undefined;
   }
 
   async writeMeta(digest: Digest, body: Uint8Array): Promise<void> {
@@ -110,23 +140,16 @@ export class ObjectMessages {
     await this.#end.answer(published);
   }
 
-  /** The subjects in the bucket that match, each with the number of its messages. */
   async subjects(filter: string): Promise<ReadonlyMap<string, number>> {
     const info = await this.#end.answer(this.#manager.streams.info(this.#stream, { subjects_filter: filter }));
     return new Map(Object.entries(info.state.subjects ?? {}));
   }
 
-  /** Invariant 2. Messages leave in the order of the calls. */
-  async send(subject: string, body: Uint8Array): Promise<void> {
-    const options = { timeout: pieceMsMax, expect: { lastSubjectSequence: 0 } };
-    try {
-      await this.#end.answer(this.#client.publish(subject, body, options));
-    } catch (error) {
-      if (!(error instanceof JetStreamApiError && error.code === isThereAlready)) throw error;
-    }
+  send(subject: string, body: Uint8Array): Promise<void> {
+    return sendOnce(this.#client, subject, body, this.#end);
   }
 
-  /** The last message of a subject; undefined when there is none. A copy of the stream may not have it yet: its leader has. */
+  /** A copy of the stream may not have it yet: its leader has. */
   async fetch(subject: string): Promise<Uint8Array | undefined> {
     const found = await this.#direct(`.${subject}`, "");
     if (found !== undefined) return found.data;
@@ -134,11 +157,7 @@ export class ObjectMessages {
     return (await this.#end.answer(asked))?.data;
   }
 
-  /** The first message of a subject from a sequence on. */
-  async fetchFrom(
-    subject: string,
-    sequence: number,
-  ): Promise<{ readonly data: Uint8Array; readonly sequence: number } | undefined> {
+  async fetchFrom(subject: string, sequence: number): Promise<FoundMessage | undefined> {
     return this.#direct("", JSON.stringify({ seq: sequence, next_by_subj: subject }));
   }
 
@@ -146,12 +165,36 @@ export class ObjectMessages {
     await this.#end.answer(this.#manager.streams.purge(this.#stream, { filter }));
   }
 
-  async #direct(of: string, query: string): Promise<{ data: Uint8Array; sequence: number } | undefined> {
-    const subject = `$JS.API.DIRECT.GET.${this.#stream}${of}`;
-    const found = await this.#end.answer(this.#connection.request(subject, query, { timeout: pieceMsMax }));
-    const { code = 0, description = "" } = found.headers ?? {};
-    if (code === 404) return undefined;
-    if (code !== 0) throw new UnavailableError("nats", `${code} ${description}: fetch a message of ${this.#stream}`);
-    return { data: found.data, sequence: Number(found.headers?.get("Nats-Sequence")) };
+  #direct(of: string, query: string): Promise<FoundMessage | undefined> {
+    return getDirectly(this.#connection, `$JS.API.DIRECT.GET.${this.#stream}${of}`, query, this.#end);
+  }
+}
+
+/** A message from whichever copy of its stream answers; undefined when that has none. @throws UnavailableError */
+export async function getDirectly(
+  connection: Connection,
+  subject: string,
+  query: string,
+  end: TransferEnd,
+): Promise<FoundMessage | undefined> {
+  const found = await end.answer(connection.request(subject, query, { timeout: pieceMsMax }));
+  const { code = 0, description = "" } = found.headers ?? {};
+  if (code === 404) return undefined;
+  if (code !== 0) throw new UnavailableError("nats", `${code} ${description}: ${subject}`);
+  return { data: found.data, sequence: Number(found.headers?.get("Nats-Sequence")) };
+}
+
+/** Stores a piece, unless one is there. @throws UnavailableError */
+export async function sendOnce(
+  client: JetStreamClient,
+  subject: string,
+  body: Uint8Array,
+  end: TransferEnd,
+): Promise<void> {
+  const options = { timeout: pieceMsMax, expect: { lastSubjectSequence: 0 } };
+  try {
+    await end.answer(client.publish(subject, body, options));
+  } catch (error) {
+    if (!(error instanceof JetStreamApiError && error.code === isThereAlready)) throw error;
   }
 }

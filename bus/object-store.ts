@@ -16,7 +16,7 @@ import {
   readMeta,
   streamOf,
 } from "#bus/object-layout.ts";
-import { ObjectMessages, TransferEnd } from "#bus/object-messages.ts";
+import { DirectMessages, type ObjectMessages, TransferEnd } from "#bus/object-messages.ts";
 import { loadObject, type Refusal } from "#bus/object-reader.ts";
 import { isWhole, storeObject } from "#bus/object-writer.ts";
 import { readStream } from "#bus/stream-reader.ts";
@@ -39,15 +39,25 @@ export interface StoredObject {
   readonly at: number;
 }
 
+/** How somebody reaches the messages of a bucket. */
+export type ObjectAccess = (connection: Connection, bucket: string, end: TransferEnd) => Promise<ObjectMessages>;
+
 export class ObjectStore {
   readonly #connection: Connection;
   readonly #bucket: string;
   readonly #clock: Clock;
+  readonly #access: ObjectAccess;
 
-  constructor(connection: Connection, bucket: string, clock: Clock = systemClock) {
+  constructor(
+    connection: Connection,
+    bucket: string,
+    clock: Clock = systemClock,
+    access: ObjectAccess = DirectMessages.open,
+  ) {
     this.#connection = connection;
     this.#bucket = bucket;
     this.#clock = clock;
+    this.#access = access;
   }
 
   /** Stores bytes under their digest; does nothing when they are there already. @throws as `putFile` */
@@ -139,7 +149,7 @@ export class ObjectStore {
     using end = new TransferEnd(this.#connection, signal);
     try {
       end.check();
-      return await work(await ObjectMessages.open(this.#connection, this.#bucket, end));
+      return await work(await this.#access(this.#connection, this.#bucket, end));
     } catch (error) {
       throw translate(error, doing);
     }
@@ -151,6 +161,6 @@ async function removeObject(messages: ObjectMessages, digest: Digest): Promise<v
   const { bucket } = messages;
   const meta = await messages.meta(digest);
   if (typeof meta === "object" && meta.pieces === undefined) await messages.purge(chunkSubject(bucket, meta.nuid));
-  await messages.purge(pieceSubjects(bucket, digest));
+  for (const pieces of pieceSubjects(bucket, digest)) await messages.purge(pieces);
   await messages.purge(metaSubject(bucket, digest));
 }

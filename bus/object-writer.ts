@@ -50,7 +50,7 @@ export async function storeObject(messages: ObjectMessages, storing: Storing): P
   }
   const now = clock.now();
   if (await isStored(messages, digest, now - freshMsMax)) return;
-  const layout = layoutOf(digest, await encodingOf(content), now);
+  const layout = layoutOf(messages.owner, digest, await encodingOf(content), now);
   for (let round = 0; round < roundsMax; round += 1) {
     const sent = await sendPieces(messages, layout, storing);
     const meta = { layout, digest, bytes: content.bytes, ...sent };

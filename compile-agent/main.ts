@@ -12,11 +12,9 @@ import { createLog, type Log } from "#actor/log.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
 import type { CompileCapabilities } from "#protocol/agent.ts";
 import { messageOf } from "#protocol/errors.ts";
-import { objectStores } from "#protocol/names.ts";
 import { JobLogWriter, publishProgress } from "#bus/job-log.ts";
 import { type AgentWorld, type LaneWork, runLaneAgent } from "#bus/lane-agent.ts";
 import { onPrefetch } from "#bus/lanes.ts";
-import { ObjectStore } from "#bus/object-store.ts";
 import { statementPauseMs } from "#bus/presence.ts";
 import { BundleCache } from "#compile-agent/bundle-cache.ts";
 import { inTurn, plainCapabilities, readCapabilities } from "#compile-agent/capabilities.ts";
@@ -31,7 +29,7 @@ const readMsMax = 5_000;
 
 /** Wires the lane. What a killed predecessor has left is removed: builds whose results it had not sent run again. */
 async function prepare(
-  { settings, connection, ledger, clock, log }: AgentWorld,
+  { settings, connection, bundles: store, artifacts, ledger, clock, log }: AgentWorld,
   compileSettings: CompileSettings,
 ): Promise<LaneWork> {
   const pythonHint = process.env.FLASHYARD_PYTHON;
@@ -69,7 +67,6 @@ async function prepare(
     await clock.pause(statementPauseMs);
     await connection.flush().catch(() => undefined);
   });
-  const store = new ObjectStore(connection, objectStores.bundles);
   const bundles = new BundleCache(join(settings.home, "bundles"), store, clock);
   onPrefetch(connection, settings.agent, (hint) => {
     if ("bundle" in hint) void bundles.prefetch(hint.bundle);
@@ -84,7 +81,7 @@ async function prepare(
   });
   const handler = compileHandler({
     bundles,
-    artifacts: new ObjectStore(connection, objectStores.artifacts),
+    artifacts,
     workspace,
     environments,
     ledger,

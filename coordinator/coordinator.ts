@@ -33,6 +33,7 @@ import { serveAgents } from "#coordinator/intake.ts";
 import type { Lead } from "#coordinator/held-lease.ts";
 import { Interpreter } from "#coordinator/interpreter.ts";
 import { Lookout } from "#coordinator/lookout.ts";
+import { ObjectDesk } from "#coordinator/object-desk.ts";
 import { Memory } from "#coordinator/memory.ts";
 
 /** More would only lengthen the wait of the first in the group; one batch of 500 records takes 10 ms. */
@@ -65,6 +66,7 @@ export class Coordinator implements Service {
   readonly #memory: Memory;
   readonly #watch: AgentWatch;
   readonly #lookout: Lookout;
+  readonly #desk: ObjectDesk;
   readonly #stopping = new AbortController();
   readonly #services: Listening[] = [];
   readonly #loops: Promise<void>[] = [];
@@ -88,7 +90,11 @@ export class Coordinator implements Service {
     this.#options = { lead: alwaysLeads, decide: transitionAll, history: historyLimits({}), breathe, ...options };
     const post = (event: FarmEvent) => this.#mailbox.post(event);
     this.#memory = new Memory(ports, clock);
-    this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, (chain) => this.#archived(chain));
+    this.#desk = new ObjectDesk(ports, () => this.#farm, log);
+    this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, {
+      archived: (chain) => this.#archived(chain),
+      hinted: (agent, hint) => this.#desk.hinted(agent, hint),
+    });
     this.#watch = new AgentWatch(ports, clock, log, post);
     this.#lookout = new Lookout(ports, clock, this.#memory, post);
   }
@@ -127,6 +133,7 @@ export class Coordinator implements Service {
         if (this.#farm.chains.has(chain as ChainId)) this.#progress.set(`${chain}.${job}`, progress);
       }),
       this.#lookout.listen(() => this.#farm),
+      this.#desk.listen(),
     );
     await this.#ports.flush();
     const keeper = new HistoryKeeper(

@@ -7,8 +7,8 @@
  */
 import type { DeviceRecord } from "#protocol/admin.ts";
 import { type Chain, jobOf, withoutSecrets } from "#protocol/chain.ts";
-import type { ChainId, JobName } from "#protocol/ids.ts";
-import type { Dispatch } from "#protocol/messages.ts";
+import type { AgentId, ChainId, JobName } from "#protocol/ids.ts";
+import type { Dispatch, PrefetchHint } from "#protocol/messages.ts";
 import { networkOf } from "#protocol/job.ts";
 import type { CoordinatorPorts, Shelf } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
@@ -21,29 +21,29 @@ import type { Memory } from "#coordinator/memory.ts";
 
 type EffectPorts = Pick<CoordinatorPorts, "history" | "dispatch" | "stop" | "prefetch">;
 
+/** Hears of effects that have been carried out. */
+export interface EffectListener {
+  archived(chain: Chain): void;
+  hinted(agent: AgentId, hint: PrefetchHint): void;
+}
+
 export class Interpreter {
   readonly history: Shelf<Chain>;
   readonly #ports: EffectPorts;
   readonly #memory: Pick<Memory, "learn">;
   readonly #answers: Answers;
   readonly #log: Log;
-  readonly #onArchived: (chain: Chain) => void;
+  readonly #listener: EffectListener;
   #ended = new Map<ChainId, Chain>();
   #isArchiving = false;
   #hasFailed = false;
 
-  constructor(
-    ports: EffectPorts,
-    memory: Pick<Memory, "learn">,
-    answers: Answers,
-    log: Log,
-    onArchived: (chain: Chain) => void,
-  ) {
+  constructor(ports: EffectPorts, memory: Pick<Memory, "learn">, answers: Answers, log: Log, listener: EffectListener) {
     this.#ports = ports;
     this.#memory = memory;
     this.#answers = answers;
     this.#log = log;
-    this.#onArchived = onArchived;
+    this.#listener = listener;
     this.history = ports.history;
   }
 
@@ -74,6 +74,7 @@ export class Interpreter {
           break;
         case "prefetch":
           this.#ports.prefetch(effect.agent, effect.hint);
+          this.#listener.hinted(effect.agent, effect.hint);
           break;
         case "archive":
           this.#gather(farm.chains.get(effect.chain));
@@ -121,7 +122,7 @@ export class Interpreter {
     // Both have ended before anything else is archived: a late write would put an old record over a newer one.
     await Promise.allSettled(writes);
     await Promise.all(writes);
-    for (const chain of chains) this.#onArchived(chain);
+    for (const chain of chains) this.#listener.archived(chain);
   }
 }
 

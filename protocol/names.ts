@@ -139,6 +139,11 @@ export function agentOfAsk(subject: string): AgentId | undefined {
   return agentOf(subject);
 }
 
+/** The agent of a question about objects, or undefined when the token is not an agent's name. */
+export function agentOfObject(subject: string): AgentId | undefined {
+  return agentOf(subject);
+}
+
 /** The agent of a sighting's subject, or undefined when the token is not an agent's name. */
 export function agentOfSighting(subject: string): AgentId | undefined {
   return agentOf(subject);

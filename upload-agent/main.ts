@@ -5,11 +5,9 @@ import type { JobHandler } from "#actor/lane-worker.ts";
 import { createLog, type Log } from "#actor/log.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
 import { messageOf } from "#protocol/errors.ts";
-import { objectStores } from "#protocol/names.ts";
 import { JobLogWriter, publishProgress } from "#bus/job-log.ts";
 import { type AgentWorld, type LaneWork, runLaneAgent } from "#bus/lane-agent.ts";
 import { onPrefetch } from "#bus/lanes.ts";
-import { ObjectStore } from "#bus/object-store.ts";
 import { onSerialLogWish } from "#bus/serial-log.ts";
 import { onAwaited, sightingsOutlet } from "#bus/sightings.ts";
 import { resolveLocalNamesBy } from "#upload-agent/device-connection.ts";
@@ -22,11 +20,10 @@ import { readNamedPorts } from "#upload-agent/serial/named-ports.ts";
 import type { UploadServices } from "#upload-agent/upload-job.ts";
 
 async function prepare(
-  { settings, boot, connection, ledger, clock, log }: AgentWorld,
+  { settings, boot, connection, artifacts, ledger, clock, log }: AgentWorld,
   uploadSettings: UploadSettings,
 ): Promise<LaneWork> {
-  const store = new ObjectStore(connection, objectStores.artifacts);
-  const images = new ImagesAhead(store, clock, aheadBytesOf(thisMachine().memoryBytes));
+  const images = new ImagesAhead(artifacts, clock, aheadBytesOf(thisMachine().memoryBytes));
   onPrefetch(connection, settings.agent, (hint) => {
     if ("images" in hint) images.hint(hint.images);
   });

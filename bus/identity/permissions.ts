@@ -18,6 +18,8 @@ import {
   laneConsumer,
   logSubjectsBy,
   objectStores,
+  objectSubject,
+  objectSubjects,
   pairSubject,
   prefetchSubject,
   prefetchSubjects,
@@ -128,6 +130,7 @@ function agentPermissions(agent: AgentId, lane: Lane, inbox: string): Permission
   const consumer = laneConsumer(lane, agent);
   const publish = [
     askSubject(agent),
+    objectSubject(agent),
     pairSubject,
     keySubject(buckets.presence, presenceKey(agent)),
     progressSubjectsBy(agent),
@@ -167,6 +170,7 @@ function api(verb: string): Pick<FarmService, "subject" | "edgeSubject"> {
 
 export const farmServices: readonly FarmService[] = [
   { name: "asks", subject: askSubjects },
+  { name: "objects", subject: objectSubjects },
   { name: "pairing", subject: pairSubject },
   { name: "presence", subject: keySubject(buckets.presence, "*") },
   { name: "progress", subject: progressSubjectsBy("*") },

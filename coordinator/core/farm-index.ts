@@ -66,6 +66,13 @@ export class FarmIndex {
     return index;
   }
 
+  /** Of chains whose index stays theirs. */
+  static inHandIn(chains: Chains, agent: AgentId): readonly ChainId[] {
+    const kept = indexes.get(chains);
+    if (kept !== undefined) return kept.inHandOf(agent);
+    return [...chains.values()].filter((chain) => holdersOf(chain).includes(agent)).map(({ id }) => id);
+  }
+
   giveTo(chains: Chains): void {
     indexes.set(chains, this);
   }

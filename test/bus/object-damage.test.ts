@@ -42,7 +42,7 @@ async function streams() {
 }
 
 async function pieces(digest: Digest): Promise<readonly string[]> {
-  const filter = `$O.${bucket}.C.${digest}.>`;
+  const filter = `$O.${bucket}.C._.${digest}.>`;
   return Object.keys((await (await streams()).info(stream, { subjects_filter: filter })).state.subjects ?? {}).sort();
 }
 
@@ -86,7 +86,7 @@ describe("an object", () => {
 
   test("that has lost all of its pieces is corrupt, and whole again after the next put", async () => {
     const { content, digest } = await stored();
-    await (await streams()).purge(stream, { filter: `$O.${bucket}.C.${digest}.>` });
+    await (await streams()).purge(stream, { filter: `$O.${bucket}.C._.${digest}.>` });
     await expectFound(digest, "corrupt");
     await store.put(digest, content);
     expect(await store.get(digest)).toMatchObject({ ok: true });

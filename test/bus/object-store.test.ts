@@ -9,7 +9,7 @@ import { systemClock } from "#actor/clock.ts";
 import { digestOf } from "#actor/digest.ts";
 import { plainEnvironment, runProcess } from "#actor/subprocess.ts";
 import type { Connection } from "#bus/connection.ts";
-import { pieceBytes } from "#bus/object-layout.ts";
+import { metaSubject, pieceBytes } from "#bus/object-layout.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { declareTopology } from "#bus/topology.ts";
 import { UnavailableError, UsageError } from "#protocol/errors.ts";
@@ -175,7 +175,7 @@ test("two that put the same object at the same time both end well, and it is the
   const info = await (
     await jetstreamManager(connection)
   ).streams.info(stream, {
-    subjects_filter: `$O.${objectStores.artifacts}.C.${digest}.>`,
+    subjects_filter: `$O.${objectStores.artifacts}.C._.${digest}.>`,
   });
   expect(Object.values(info.state.subjects ?? {})).toEqual(Array.from({ length: 20 }, () => 1));
   expect(isSame(await (await rawStore()).getBlob(objectName(digest)), bytes)).toBe(true);
@@ -267,4 +267,27 @@ test("without a server the store is unavailable", async () => {
     () => gone.remove([digest]),
   ];
   for (const work of works) await expect(work()).rejects.toThrow(UnavailableError);
+});
+
+test("an object of version 0.1, whose pieces do not say who sent them, is read and removed", async () => {
+  const content = randomBytes(pieceBytes + 3);
+  const digest = digestOf(content);
+  await store.put(digest, content);
+  const manager = await jetstreamManager(connection);
+  const filter = `$O.${objectStores.artifacts}.C._.${digest}.>`;
+  const { state } = await manager.streams.info(stream, { subjects_filter: filter });
+  for (const subject of Object.keys(state.subjects ?? {})) {
+    const { data } = (await manager.streams.getMessage(stream, { last_by_subj: subject }))!;
+    await connection.request(subject.replace("C._.", "C."), data);
+  }
+  const meta = metaSubject(objectStores.artifacts, digest);
+  const { data } = (await manager.streams.getMessage(stream, { last_by_subj: meta }))!;
+  await manager.streams.purge(stream, { filter });
+  await manager.streams.purge(stream, { filter: meta });
+  await connection.request(meta, new TextDecoder().decode(data).replace(`"nuid":"_.`, `"nuid":"`));
+  const got = await store.get(digest);
+  expect(got.ok && isSame(got.bytes, content)).toBe(true);
+  await store.remove([digest]);
+  const left = await manager.streams.info(stream, { subjects_filter: `$O.${objectStores.artifacts}.C.${digest}.>` });
+  expect(left.state.subjects ?? {}).toEqual({});
 });

@@ -14,10 +14,11 @@ import * as ids from "#protocol/ids.ts";
 import * as job from "#protocol/job.ts";
 import * as lease from "#protocol/lease.ts";
 import * as messages from "#protocol/messages.ts";
+import * as objects from "#protocol/objects.ts";
 import * as serial from "#protocol/serial.ts";
 import * as sighting from "#protocol/sighting.ts";
 
-const rooms = { admin, agent, artifact, chain, failure, ids, job, lease, messages, serial, sighting };
+const rooms = { admin, agent, artifact, chain, failure, ids, job, lease, messages, objects, serial, sighting };
 
 /** Every exported schema, so that a new message cannot be forgotten here. */
 const schemas = Object.entries(rooms).flatMap(([room, exported]) =>

@@ -1,5 +1,5 @@
 /** The coordinator's ports over a connection to the simulated server, as `bus/coordinator-ports.ts` has them over NATS. */
-import type { Call, CoordinatorPorts, Listening, Objects } from "#actor/coordinator-ports.ts";
+import type { Call, CoordinatorPorts, Listening, ObjectDoor, Objects } from "#actor/coordinator-ports.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { dispatchId } from "#protocol/names.ts";
 import type { SimulatedConnection } from "#test/simulation/simulated-connection.ts";
@@ -12,6 +12,13 @@ import type { Subject } from "#test/simulation/simulated-subjects.ts";
 const timeoutMs = 3_000;
 
 const noObjects: Objects = { list: () => Promise.resolve([]), remove: () => Promise.resolve() };
+
+const noDoor: ObjectDoor = {
+  meta: () => Promise.resolve(undefined),
+  subjects: () => Promise.resolve({}),
+  writeMeta: () => Promise.resolve(),
+  purge: () => Promise.resolve(),
+};
 
 export function simulatedPorts(connection: SimulatedConnection): CoordinatorPorts {
   const { world, process, end } = connection;
@@ -28,6 +35,7 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     builds: simulatedShelf(connection, "the builds", server.builds),
     bundles: noObjects,
     artifacts: noObjects,
+    objectDoors: { bundles: noDoor, artifacts: noDoor },
     prefetch: () => undefined,
     openLane: () => Promise.resolve(),
     // What the server knows of connections is no more than what the presence tells, only sooner.
@@ -44,6 +52,7 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
       network.send(end, agent, () => server.orders.get(agent)?.(order));
     },
     serveAsks: (handle) => serve("asks", handle),
+    serveObjects: () => ({ stop: () => undefined }),
     serveAdmin: (handle) => serve("admin", handle),
     listenProgress: () => ({ stop: () => undefined }),
     onSightings: (handle) =>

@@ -1,17 +1,12 @@
 /** Who may do what, tried at a real server: every role at every subject, allowed or refused. */
-import { createUser } from "@nats-io/nkeys";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Connection, connect } from "#bus/connection.ts";
-import { type EmbeddedServer, startEmbeddedServer } from "#bus/embedded-server.ts";
-import { farmTokens, userToken } from "#bus/identity/accounts.ts";
-import { type FarmKeys, farmKeysIn } from "#bus/identity/farm-keys.ts";
+import type { Connection } from "#bus/connection.ts";
 import { type FarmRole, inboxOf } from "#bus/identity/permissions.ts";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { AgentId } from "#protocol/ids.ts";
 import { declareTopology } from "#bus/topology.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
-import { serverBinary } from "#test/support/nats-server.ts";
-import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
+import { type SecuredServer, securedServer } from "#test/support/secured-server.ts";
 
 const roles = {
   compile: { kind: "agent", agent: AgentId.parse("c1"), lane: "compile" },
@@ -28,6 +23,9 @@ const cells: readonly (readonly [string, string, ...RoleName[]])[] = [
   ["+", "fy.ask.u1", "upload"],
   ["+", "fy.ask.c2"],
   ["+", "fy.ask.c1.more"],
+  ["+", "fy.object.c1", "compile"],
+  ["+", "fy.object.u1", "upload"],
+  ["+", "fy.object.c2"],
   ["+", "fy.admin", "admin"],
   ["+", "fy.pair", "compile", "upload", "stranger"],
   ["+", "$KV.fy_presence.c1", "compile"],
@@ -113,9 +111,7 @@ const cells: readonly (readonly [string, string, ...RoleName[]])[] = [
   ["<", "$SYS.>"],
 ];
 
-let folder: TemporaryFolder;
-let keys: FarmKeys;
-let server: EmbeddedServer;
+let server: SecuredServer;
 let coordinator: Connection;
 const connections = {} as Record<RoleName, Connection>;
 /** What the server has refused to each. */
@@ -123,24 +119,12 @@ const refusals = {} as Record<RoleName, Arrivals<string>>;
 /** Refused to everybody: what was tried before it has been answered when its refusal comes. */
 const marker = "nobody.may";
 
-function signIn(role: FarmRole): Promise<Connection> {
-  const inbox = inboxOf(role);
-  if (role.kind === "stranger") return connect(server.url, "nobody", { inbox });
-  const user = createUser();
-  return userToken(keys, role, user).then((token) =>
-    connect(server.url, role.kind, { token, seed: user.getSeed(), inbox }),
-  );
-}
-
 beforeAll(async () => {
-  folder = await temporaryFolder();
-  keys = await farmKeysIn(`${folder.path}/identity/keys.json`);
-  const identity = { keys, tokens: await farmTokens(keys, {}) };
-  server = await startEmbeddedServer({ binary: await serverBinary(), folder: `${folder.path}/nats`, identity });
-  coordinator = await signIn({ kind: "coordinator" });
+  server = await securedServer();
+  coordinator = await server.signIn({ kind: "coordinator" });
   await declareTopology(coordinator);
   for (const name of Object.keys(roles) as RoleName[]) {
-    const connection = await signIn(roles[name]);
+    const connection = await server.signIn(roles[name]);
     connections[name] = connection;
     refusals[name] = new Arrivals(`refusal of ${name}`);
     void (async () => {
@@ -150,11 +134,8 @@ beforeAll(async () => {
     })();
   }
 });
-
 afterAll(async () => {
-  await Promise.all([coordinator, ...Object.values(connections)].map((connection) => connection?.close()));
-  await server?.stop();
-  await folder?.[Symbol.asyncDispose]();
+  await server?.[Symbol.asyncDispose]();
 });
 
 /** Whether the server lets a role do it. */
