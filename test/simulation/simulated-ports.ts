@@ -26,6 +26,7 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     agents: simulatedShelf(connection, "the agents", server.agents),
     durations: simulatedShelf(connection, "the durations", server.durations),
     builds: simulatedShelf(connection, "the builds", server.builds),
+    paired: simulatedShelf(connection, "the paired agents", server.paired),
     bundles: noObjects,
     artifacts: noObjects,
     prefetch: () => undefined,
