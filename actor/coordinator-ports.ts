@@ -12,6 +12,7 @@ import type { AgentId, ChainId, Digest } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import type { Dispatch, PrefetchHint, Progress, StopOrder } from "#protocol/messages.ts";
 import type { ObjectStoreName } from "#protocol/objects.ts";
+import type { PairedAgent, UserKey } from "#protocol/pairing.ts";
 import type { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import type { AwaitedDevice, Sightings } from "#protocol/sighting.ts";
 
@@ -87,6 +88,12 @@ export interface ObjectDoor {
   purge(owner: AgentId, filter: string): Promise<void>;
 }
 
+/** How a farm signs its agents in. */
+export interface AgentSigner {
+  /** A token with which the owner of the key is this agent. @param expiresAt ms since 1970 */
+  sign(agent: AgentId, lane: Lane, user: UserKey, expiresAt: number): Promise<string>;
+}
+
 export interface CoordinatorPorts {
   readonly records: ChainRecords;
   readonly history: Shelf<Chain>;
@@ -95,6 +102,9 @@ export interface CoordinatorPorts {
   readonly agents: Shelf<AgentRecord>;
   readonly durations: Shelf<DurationRecord>;
   readonly builds: Shelf<BuildRecord>;
+  readonly paired: Shelf<PairedAgent>;
+  /** Absent in an open farm, where everybody may be everybody. */
+  readonly identity?: AgentSigner;
   readonly bundles: Objects;
   readonly artifacts: Objects;
   readonly objectDoors: Readonly<Record<ObjectStoreName, ObjectDoor>>;

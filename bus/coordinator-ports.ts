@@ -1,9 +1,10 @@
 /** The coordinator's world over one NATS connection. */
-import type { CoordinatorPorts } from "#actor/coordinator-ports.ts";
+import type { AgentSigner, CoordinatorPorts } from "#actor/coordinator-ports.ts";
 import { DeviceRecord } from "#protocol/admin.ts";
 import { StoredChain } from "#protocol/chain-versions.ts";
 import { encode } from "#protocol/envelope.ts";
 import { adminSubject, askSubjects, buckets, objectStores, objectSubjects, prefetchSubject } from "#protocol/names.ts";
+import { PairedAgent } from "#protocol/pairing.ts";
 import { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import { isConnected } from "#bus/agent-alive.ts";
 import { Bucket } from "#bus/bucket.ts";
@@ -18,7 +19,12 @@ import { serve } from "#bus/rpc.ts";
 import { awaitedOutlet, onSightings } from "#bus/sightings.ts";
 import { declareTopology, type TopologyOptions } from "#bus/topology.ts";
 
-export function coordinatorPorts(connection: Connection, topology: TopologyOptions = {}): CoordinatorPorts {
+/** @param identity absent for an open farm */
+export function coordinatorPorts(
+  connection: Connection,
+  topology: TopologyOptions = {},
+  identity?: AgentSigner,
+): CoordinatorPorts {
   return {
     records: new ChainStore(connection),
     history: new Bucket(connection, buckets.history, StoredChain),
@@ -27,6 +33,8 @@ export function coordinatorPorts(connection: Connection, topology: TopologyOptio
     agents: new Bucket(connection, buckets.agents, AgentRecord),
     durations: new Bucket(connection, buckets.durations, DurationRecord),
     builds: new Bucket(connection, buckets.builds, BuildRecord),
+    paired: new Bucket(connection, buckets.paired, PairedAgent),
+    ...(identity === undefined ? {} : { identity }),
     bundles: new ObjectStore(connection, objectStores.bundles),
     artifacts: new ObjectStore(connection, objectStores.artifacts),
     objectDoors: {

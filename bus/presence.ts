@@ -4,7 +4,7 @@ import { Announcement } from "#protocol/agent.ts";
 import { decode, encode } from "#protocol/envelope.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { AgentId } from "#protocol/ids.ts";
-import { buckets, bucketStream, keySubject, presenceKey } from "#protocol/names.ts";
+import { agentOfPresence, buckets, bucketStream, keySubject, presenceKey } from "#protocol/names.ts";
 import { type Connection, translate } from "#bus/connection.ts";
 import { listen } from "#bus/rpc.ts";
 import { readStream } from "#bus/stream-reader.ts";
@@ -59,23 +59,27 @@ export async function watchPresence(
 ): Promise<void> {
   if (signal.aborted) return;
   const heard = new Set<AgentId>();
-  const hear = (bytes: Uint8Array, isStored: boolean) => {
+  const hear = (bytes: Uint8Array, subject: string, isStored: boolean) => {
     const decoded = decode(Announcement, bytes);
     if (!decoded.ok || signal.aborted || (isStored && heard.has(decoded.value.agent))) return;
+    // The server lets an agent publish under its own name only; what it says there is its own affair.
+    if (decoded.value.agent !== agentOfPresence(subject)) return;
     heard.add(decoded.value.agent);
     call(decoded.value);
   };
-  const listening = listen(connection, keySubject(buckets.presence, "*"), (bytes) => hear(bytes, false));
-  await Promise.race([readStored(connection, (bytes) => hear(bytes, true)), untilFired(signal)]);
+  const listening = listen(connection, keySubject(buckets.presence, "*"), (bytes, subject) =>
+    hear(bytes, subject, false),
+  );
+  await Promise.race([readStored(connection, (bytes, subject) => hear(bytes, subject, true)), untilFired(signal)]);
   await untilFired(signal);
   listening.stop();
 }
 
 /** What cannot be read now is said again with the next beat. */
-async function readStored(connection: Connection, call: (bytes: Uint8Array) => void): Promise<void> {
+async function readStored(connection: Connection, call: (bytes: Uint8Array, subject: string) => void): Promise<void> {
   try {
     for await (const message of readStream(connection, bucketStream(buckets.presence))) {
-      if (message.headers?.has("KV-Operation") !== true) call(message.data);
+      if (message.headers?.has("KV-Operation") !== true) call(message.data, message.subject);
     }
   } catch (error) {
     const translated = translate(error, "read the presence of agents");

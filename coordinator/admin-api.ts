@@ -20,11 +20,13 @@ import { devicesAnswer, forgetDevice, holdDevice, lastGoodAnswer } from "#coordi
 import type { Interpreter } from "#coordinator/interpreter.ts";
 import type { Twins } from "#coordinator/sightings.ts";
 import type { Memory } from "#coordinator/memory.ts";
+import type { Registry } from "#coordinator/registry.ts";
 
 export interface AdminPorts {
   readonly answers: Answers;
   readonly interpreter: Interpreter;
   readonly memory: Memory;
+  readonly registry: Registry;
   /** @throws UnavailableError */
   pruneCache(before: number): Promise<Pruned>;
   readonly startedAt: number;
@@ -127,6 +129,8 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
       return answer({ kind: "agents", agents: [...agentViews(farm)] });
     case "drain":
       return answer(await drain(ports, request.agent, request.isDrained));
+    case "enrol-agent":
+      return answer(await ports.registry.enrol(request));
     case "cache":
       return answer({ kind: "cache", builds: [...farm.knowledge.builds.values()] });
     case "prune-cache":

@@ -8,6 +8,7 @@ import type { Log } from "#actor/log.ts";
 import type { FarmEvent } from "#coordinator/core/events.ts";
 import type { Announcement } from "#protocol/agent.ts";
 import type { AgentId } from "#protocol/ids.ts";
+import type { Lane } from "#protocol/job.ts";
 import { presenceTtlMs } from "#protocol/limits.ts";
 
 type PresencePorts = Pick<
@@ -37,6 +38,9 @@ export class AgentWatch {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #post: (event: FarmEvent) => boolean;
+  readonly #isPaired: (agent: AgentId, lane: Lane) => boolean;
+  /** Agents whose statements are ignored, each told of once. */
+  readonly #strangers = new Set<AgentId>();
   readonly #heard = new Map<AgentId, Heard>();
   #restart: AbortController | undefined;
   /** Nobody is gone before the watch itself has listened this long. */
@@ -44,11 +48,18 @@ export class AgentWatch {
   /** Whether the server is there; while it is not, silence says nothing. */
   #isConnected = true;
 
-  constructor(ports: PresencePorts, clock: Clock, log: Log, post: (event: FarmEvent) => boolean) {
+  constructor(
+    ports: PresencePorts,
+    clock: Clock,
+    log: Log,
+    post: (event: FarmEvent) => boolean,
+    isPaired: (agent: AgentId, lane: Lane) => boolean,
+  ) {
     this.#ports = ports;
     this.#clock = clock;
     this.#log = log;
     this.#post = post;
+    this.#isPaired = isPaired;
     this.#listeningSince = clock.monotonic();
   }
 
@@ -78,6 +89,8 @@ export class AgentWatch {
   }
 
   #hear(announcement: Announcement): void {
+    if (!this.#isPaired(announcement.agent, announcement.lane)) return this.#ignore(announcement);
+    this.#strangers.delete(announcement.agent);
     const text = JSON.stringify(announcement);
     const before = this.#heard.get(announcement.agent);
     const isNews = before?.text !== text || before.isGone || announcement.holding.length > 0;
@@ -86,6 +99,13 @@ export class AgentWatch {
     const { agent, lane, holding } = announcement;
     const isBuilding = lane === "compile" && holding.length > 0;
     this.#heard.set(agent, { text, at: this.#clock.monotonic(), isGone: false, isBuilding, missed: 0 });
+  }
+
+  /** With a token that is good, and not in the registry: of a farm that was restored from a backup, or revoked this moment. */
+  #ignore({ agent, lane, host }: Announcement): void {
+    if (this.#strangers.has(agent)) return;
+    this.#strangers.add(agent);
+    this.#log.warn({ agent, lane, host }, "an agent that is not paired states itself: it gets no jobs");
   }
 
   /** Called when what was posted may have been lost with its commit: every statement is news again, and every silence. */

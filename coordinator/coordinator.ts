@@ -35,6 +35,7 @@ import { Interpreter } from "#coordinator/interpreter.ts";
 import { Lookout } from "#coordinator/lookout.ts";
 import { ObjectDesk } from "#coordinator/object-desk.ts";
 import { Memory } from "#coordinator/memory.ts";
+import { Registry } from "#coordinator/registry.ts";
 
 /** More would only lengthen the wait of the first in the group; one batch of 500 records takes 10 ms. */
 const groupMax = 500;
@@ -64,6 +65,7 @@ export class Coordinator implements Service {
   readonly #mailbox = new Mailbox<FarmEvent>(mailboxCapacity);
   readonly #interpreter: Interpreter;
   readonly #memory: Memory;
+  readonly #registry: Registry;
   readonly #watch: AgentWatch;
   readonly #lookout: Lookout;
   readonly #desk: ObjectDesk;
@@ -95,7 +97,8 @@ export class Coordinator implements Service {
       archived: (chain) => this.#archived(chain),
       hinted: (agent, hint) => this.#desk.hinted(agent, hint),
     });
-    this.#watch = new AgentWatch(ports, clock, log, post);
+    this.#registry = new Registry(ports, clock);
+    this.#watch = new AgentWatch(ports, clock, log, post, (agent, lane) => this.#registry.isPaired(agent, lane));
     this.#lookout = new Lookout(ports, clock, this.#memory, post);
   }
 
@@ -117,6 +120,7 @@ export class Coordinator implements Service {
         answers: this.#answers,
         interpreter: this.#interpreter,
         memory: this.#memory,
+        registry: this.#registry,
         pruneCache: (before) => pruneCache(this.#ports, this.#memory, () => this.#farm, before, this.#clock.now()),
         startedAt: this.#clock.now(),
         farm: () => ({ ...this.#farm, knowledge: this.#memory.knowledge }),
@@ -246,7 +250,7 @@ export class Coordinator implements Service {
       try {
         this.#mustRebuild = false;
         await this.#ports.prepare();
-        if (!this.#hasMemory) await this.#memory.load();
+        if (!this.#hasMemory) await Promise.all([this.#memory.load(), this.#registry.load()]);
         this.#hasMemory = true;
         const { chains, lastSequence, removed, damaged } = await this.#ports.records.load();
         const fence = await this.#ports.records.fence(lastSequence);

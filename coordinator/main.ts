@@ -8,10 +8,12 @@ import { whileUnavailable } from "#actor/patience.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
 import { messageOf, type UnavailableError } from "#protocol/errors.ts";
 import { BootId } from "#protocol/ids.ts";
-import { connect } from "#bus/connection.ts";
+import { untilShutOut } from "#bus/connection.ts";
 import { CoordinatorLease } from "#bus/coordinator-lease.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
-import { defaultServers } from "#bus/identity/sign-in.ts";
+import { agentSigner } from "#bus/identity/agent-signer.ts";
+import { farmIdentity } from "#bus/identity/farm-identity.ts";
+import { requireRole, signIn } from "#bus/identity/sign-in.ts";
 import { replicaWish } from "#bus/replicas.ts";
 import { shownServers } from "#bus/server-addresses.ts";
 import { checkServer } from "#bus/server-check.ts";
@@ -19,7 +21,6 @@ import { historyLimits } from "#coordinator/config.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
 import { Leadership } from "#coordinator/leadership.ts";
 
-const url = process.env.FLASHYARD_NATS_URL ?? defaultServers;
 const log = createLog({ role: "coordinator" }, process.env.FLASHYARD_LOG ?? "info");
 
 const stopping = new AbortController();
@@ -30,20 +31,25 @@ try {
   const replicas = replicaWish(process.env.FLASHYARD_REPLICAS);
   const away = (error: UnavailableError) => log.warn(`${error.message}: waiting for it`);
   const untilThere = <T>(work: () => Promise<T>) => whileUnavailable(systemClock, stopping.signal, work, away);
-  const connection = await untilThere(() => connect(url, "flashyard coordinator"));
-  if (connection !== undefined) {
+  const { keys, credentials: path } = await farmIdentity(process.env);
+  const servers = process.env.FLASHYARD_NATS_URL;
+  const signedIn = await untilThere(() => signIn({ path, servers, name: "flashyard coordinator" }));
+  if (signedIn !== undefined) {
+    const { connection } = signedIn;
+    if (path !== undefined) requireRole(signedIn.credentials, path, { kind: "coordinator" });
     await untilThere(() => checkServer(connection));
-    log.info({ url: shownServers(url) }, "connected");
+    log.info({ url: shownServers(signedIn.servers) }, "connected");
     const self = { holder: BootId.parse(randomBytes(8).toString("hex")), host: hostname(), pid: process.pid };
     const history = historyLimits(process.env);
     const topology = { replicas, tell: (line: string) => log.info(line) };
+    const signer = keys === undefined ? undefined : agentSigner(keys);
     const lease = new CoordinatorLease(connection, systemClock, self, topology);
     const leadership = new Leadership(
       lease,
       systemClock,
       log,
       (lead) =>
-        new Coordinator(coordinatorPorts(connection, topology), systemClock, log, {
+        new Coordinator(coordinatorPorts(connection, topology, signer), systemClock, log, {
           lead,
           history,
           breathe: setImmediate,
@@ -52,8 +58,11 @@ try {
     stopping.signal.addEventListener("abort", () => void leadership.stop(), { once: true });
     if (stopping.signal.aborted) await leadership.stop();
     await leadership.start();
-    await leadership.finished();
+    const shutOut = await Promise.race([leadership.finished(), untilShutOut(connection, stopping.signal)]);
+    await leadership.stop();
     await connection.close();
+    await leadership.finished();
+    if (shutOut !== undefined) throw shutOut;
   }
 } catch (error) {
   log.fatal({ err: error }, messageOf(error));

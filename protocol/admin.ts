@@ -7,6 +7,7 @@ import { AgentId, ChainId, Configuration, JobName, Label } from "#protocol/ids.t
 import { BuildSpec, Route, UpdatePart, UploadTarget } from "#protocol/job.ts";
 import { chainsPerRequestMax } from "#protocol/limits.ts";
 import { Progress } from "#protocol/messages.ts";
+import { AgentIdentity } from "#protocol/pairing.ts";
 import { BuildRecord, DeviceNote } from "#protocol/records.ts";
 import { RolloutAction, RolloutPart, RolloutView } from "#protocol/rollout.ts";
 import { UploadTiming } from "#protocol/timing.ts";
@@ -92,6 +93,8 @@ export const AdminRequest = z.discriminatedUnion("kind", [
   z.object({ v: z.literal(1), kind: z.literal("agents") }),
   /** A drained agent ends what it has and gets nothing new, until it is undrained. */
   z.object({ v: z.literal(1), kind: z.literal("drain"), agent: AgentId, isDrained: z.boolean() }),
+  /** Lets an agent in whose keys the asker has seen made: pairs it, and signs it in. */
+  z.object({ v: z.literal(1), kind: z.literal("enrol-agent"), ...AgentIdentity.shape }),
   /** Builds that equal requests would use. */
   z.object({ v: z.literal(1), kind: z.literal("cache") }),
   /** Forgets builds before an instant (ms since 1970), and deletes bundles and artifacts of no use to anybody. */
@@ -192,6 +195,8 @@ export const AdminAnswer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("resolved"), chain: Chain, job: JobName.optional() }),
   z.object({ kind: z.literal("agents"), agents: z.array(AgentView) }),
   z.object({ kind: z.literal("drained"), agent: AgentId, isDrained: z.boolean(), busy: z.number().int() }),
+  /** `expiresAt`: when the token ends (ms since 1970). */
+  z.object({ kind: z.literal("enrolled"), token: z.string(), expiresAt: z.number() }),
   z.object({ kind: z.literal("cache"), builds: z.array(BuildRecord) }),
   z.object({
     kind: z.literal("cache-pruned"),

@@ -18,6 +18,12 @@ export const leadTtlMs = 5_000;
 export const leaseMs = 30_000;
 export const leaseGiveUpMs = leaseMs * 0.6;
 
+/**
+ * How long an agent's token is good for. Shorter shuts out a machine that was switched off for a holiday, until it has asked for a new one;
+ * longer gives whoever has stolen one more time where its revocation does not arrive.
+ */
+export const tokenMs = 30 * 24 * 60 * 60_000;
+
 /** An ESPHome device keeps a silent OTA session for 105 s (ota_esphome.cpp, OTA_SOCKET_TIMEOUT_DATA). */
 export const deviceDataTimeoutMs = 105_000;
 

@@ -149,6 +149,11 @@ export function agentOfSighting(subject: string): AgentId | undefined {
   return agentOf(subject);
 }
 
+/** The agent of a statement's subject, or undefined when the key is not an agent's name. */
+export function agentOfPresence(subject: string): AgentId | undefined {
+  return agentOf(subject);
+}
+
 function agentOf(subject: string): AgentId | undefined {
   const parsed = AgentId.safeParse(subject.split(".")[2]);
   return parsed.success ? parsed.data : undefined;

@@ -4,8 +4,8 @@ import { type Connection, connect } from "#bus/connection.ts";
 import { type Credentials, readCredentials, type Role, signInOf } from "#bus/identity/credentials.ts";
 
 export interface SignInOptions {
-  /** The file of credentials; it may be missing. */
-  readonly path: string;
+  /** The file of credentials; it may be missing, and absent is as missing. */
+  readonly path?: string | undefined;
   /** Servers that the user has named; absent: those of the credentials, or else this machine's. */
   readonly servers?: string | undefined;
   /** What the connection is called in the server's lists. */
@@ -25,7 +25,7 @@ export async function identityIn({ path, servers }: Pick<SignInOptions, "path" |
   readonly servers: string;
   readonly credentials: Credentials | undefined;
 }> {
-  const credentials = await readCredentials(path);
+  const credentials = path === undefined ? undefined : await readCredentials(path);
   return { servers: servers ?? credentials?.servers ?? defaultServers, credentials };
 }
 

@@ -4,6 +4,7 @@ import type { Connection } from "#bus/connection.ts";
 import { announce, watchPresence } from "#bus/presence.ts";
 import { declareTopology } from "#bus/topology.ts";
 import type { Announcement } from "#protocol/agent.ts";
+import { encode } from "#protocol/envelope.ts";
 import { buckets, bucketStream, keySubject } from "#protocol/names.ts";
 import { presenceTtlMs } from "#protocol/limits.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
@@ -19,7 +20,7 @@ beforeAll(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
-test("a watch hears the present statements first, then every new one, until its signal", async () => {
+test("a watch hears the present statements first, then every new one of an agent about itself, until its signal", async () => {
   announce(connection, statementOf("first", "compile"));
   await connection.flush();
   const heard = new Arrivals<Announcement>("statement");
@@ -27,6 +28,7 @@ test("a watch hears the present statements first, then every new one, until its 
   const watching = watchPresence(connection, abort.signal, heard.push);
   expect(await heard.next()).toEqual(statementOf("first", "compile"));
   connection.publish(keySubject(buckets.presence, "broken"), "nonsense");
+  connection.publish(keySubject(buckets.presence, "liar"), encode(statementOf("first", "compile", { slots: 9 })));
   announce(connection, statementOf("second", "upload"));
   announce(connection, statementOf("first", "compile", { slots: 2 }));
   expect(await heard.next()).toEqual(statementOf("second", "upload"));

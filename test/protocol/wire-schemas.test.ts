@@ -15,10 +15,11 @@ import * as job from "#protocol/job.ts";
 import * as lease from "#protocol/lease.ts";
 import * as messages from "#protocol/messages.ts";
 import * as objects from "#protocol/objects.ts";
+import * as pairing from "#protocol/pairing.ts";
 import * as serial from "#protocol/serial.ts";
 import * as sighting from "#protocol/sighting.ts";
 
-const rooms = { admin, agent, artifact, chain, failure, ids, job, lease, messages, objects, serial, sighting };
+const rooms = { admin, agent, artifact, chain, failure, ids, job, lease, messages, objects, pairing, serial, sighting };
 
 /** Every exported schema, so that a new message cannot be forgotten here. */
 const schemas = Object.entries(rooms).flatMap(([room, exported]) =>
@@ -53,7 +54,13 @@ test("every message carries its version", () => {
     sighting.Awaited,
     serial.SerialLogWish,
   ];
-  for (const schema of [...versioned, agent.Announcement, admin.DeviceRecord, artifact.ArtifactManifest]) {
+  for (const schema of [
+    ...versioned,
+    agent.Announcement,
+    admin.DeviceRecord,
+    pairing.PairedAgent,
+    artifact.ArtifactManifest,
+  ]) {
     expect(schema.shape.v.safeParse(1).success).toBe(true);
     expect(schema.shape.v.safeParse(2).success).toBe(false);
   }

@@ -33,6 +33,7 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     agents: simulatedShelf(connection, "the agents", server.agents),
     durations: simulatedShelf(connection, "the durations", server.durations),
     builds: simulatedShelf(connection, "the builds", server.builds),
+    paired: simulatedShelf(connection, "the paired agents", server.paired),
     bundles: noObjects,
     artifacts: noObjects,
     objectDoors: { bundles: noDoor, artifacts: noDoor },

@@ -1,0 +1,12 @@
+/** Signs agents in with the farm's keys. */
+import { fromPublic } from "@nats-io/nkeys";
+import type { AgentSigner } from "#actor/coordinator-ports.ts";
+import { userToken } from "#bus/identity/accounts.ts";
+import type { FarmKeys } from "#bus/identity/farm-keys.ts";
+
+export function agentSigner(keys: FarmKeys): AgentSigner {
+  return {
+    sign: (agent, lane, user, expiresAt) =>
+      userToken(keys, { kind: "agent", agent, lane }, fromPublic(user), Math.floor(expiresAt / 1_000)),
+  };
+}
