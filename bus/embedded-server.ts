@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { type ChildServer, startChildServer } from "#actor/child-server.ts";
 import type { GroupLedger } from "#actor/process-group.ts";
 import { type FarmTokens, operatorLines } from "#bus/identity/accounts.ts";
+import type { ServerCertificate } from "#bus/identity/authority.ts";
 import type { FarmKeys } from "#bus/identity/farm-keys.ts";
 
 export interface EmbeddedServer extends ChildServer {
@@ -26,6 +27,8 @@ export interface EmbeddedServerOptions {
   readonly syncInterval?: "always" | "1s";
   /** Who signs in; absent: everybody may do everything. */
   readonly identity?: { readonly keys: FarmKeys; readonly tokens: FarmTokens };
+  /** Shown to whoever connects, from wherever; absent: only this machine reaches the server, without TLS. */
+  readonly tls?: ServerCertificate;
   readonly ledger?: GroupLedger;
   readonly onStart?: (pid: number) => void;
 }
@@ -35,7 +38,7 @@ const payloadMax = "8MB";
 
 /** @throws UsageError `port-taken`; UnavailableError `server-not-started` */
 export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
-  const { binary, folder, port, syncInterval = "always", identity, ledger, onStart } = options;
+  const { binary, folder, port, syncInterval = "always", identity, tls, ledger, onStart } = options;
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const configuration = join(folder, "nats-server.conf");
   const server = await startChildServer({
@@ -45,17 +48,29 @@ export async function startEmbeddedServer(options: EmbeddedServerOptions): Promi
     ...(onStart === undefined ? {} : { onStart }),
     async argvFor(chosen) {
       const lines = [
-        `listen: "127.0.0.1:${chosen}"`,
+        `listen: "${tls === undefined ? "127.0.0.1" : "0.0.0.0"}:${chosen}"`,
         "server_name: flashyard",
         `max_payload: ${payloadMax}`,
         `log_file: ${JSON.stringify(join(folder, "nats-server.log"))}`,
         `jetstream { store_dir: ${JSON.stringify(join(folder, "store"))}, sync_interval: ${syncInterval} }`,
         ...(identity === undefined ? [] : operatorLines(identity.keys, identity.tokens, join(folder, "accounts"))),
+        ...(tls === undefined ? [] : [await tlsLine(folder, tls)]),
         "",
       ];
       await writeFile(configuration, lines.join("\n"), { mode: 0o600 });
       return [binary, "--config", configuration];
     },
   });
-  return { ...server, url: `nats://127.0.0.1:${server.port}` };
+  return { ...server, url: `${tls === undefined ? "nats" : "tls"}://127.0.0.1:${server.port}` };
+}
+
+/** A Raspberry Pi's handshake takes longer than the server's own limit of two seconds when everybody comes back at once. */
+const handshakeSeconds = 10;
+
+async function tlsLine(folder: string, { certificate, key }: ServerCertificate): Promise<string> {
+  const [certificateFile, keyFile] = [join(folder, "server.pem"), join(folder, "server.key")];
+  await writeFile(certificateFile, certificate, { mode: 0o600 });
+  await writeFile(keyFile, key, { mode: 0o600 });
+  const files = `cert_file: ${JSON.stringify(certificateFile)}, key_file: ${JSON.stringify(keyFile)}`;
+  return `tls { ${files}, timeout: ${handshakeSeconds} }`;
 }

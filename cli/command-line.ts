@@ -1,5 +1,6 @@
 /** Every command with its options and help. What a command does is loaded when it is used. */
-import { Command } from "commander";
+import { isIP } from "node:net";
+import { Command, InvalidArgumentError } from "commander";
 import { farmVersion } from "#protocol/version.ts";
 import { agentVariables } from "#cli/agent-variables.ts";
 import {
@@ -205,13 +206,32 @@ function addUp(program: Command, runner: Runner): void {
   program
     .command("up")
     .description("Run a whole farm on this machine until Ctrl-C.")
-    .option("--port <n>", "port of the NATS server on 127.0.0.1 (default: 4222)", numberFrom(1, 65_535))
+    .option("--port <n>", "port of the NATS server (default: 4222)", numberFrom(1, 65_535))
+    .option(
+      "--host <names>",
+      "let other machines in, by TLS: the names and addresses by which they reach this one",
+      hostNames,
+    )
     .option("--home <dir>", "folder of what must survive a restart (default: ~/.local/share/flashyard/farm)")
     .option("--compile <n>", "number of compile agents (default: 1)", numberFrom(0, 64))
     .option("--slots <n>", "builds at a time for each of them (default: by memory and processors)", numberFrom(1, 256))
     .option("--upload-slots <n>", "flashes at a time (default: 4)", numberFrom(1, 64))
     .option("--log-level <level>", "trace, debug, info, warn or error")
     .action((options) => runner.run(async (session) => (await import("#cli/commands/up.ts")).runUp(session, options)));
+}
+
+/** Names and addresses with commas between them, as they stand in a certificate. */
+function hostNames(text: string): readonly string[] {
+  const names = text
+    .split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
+  const isName = (name: string) => isIP(name) !== 0 || /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/i.test(name);
+  const bad = names.find((name) => !isName(name));
+  if (bad !== undefined || names.length === 0) {
+    throw new InvalidArgumentError(`${JSON.stringify(bad ?? text)} is no name or address of a machine.`);
+  }
+  return names;
 }
 
 function addAdvice(program: Command, runner: Runner): void {

@@ -7,7 +7,6 @@
 import { createWriteStream } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { machineName } from "#actor/agent-settings.ts";
 import { type Clock, poll, systemClock } from "#actor/clock.ts";
 import { lockFolder } from "#actor/folder-lock.ts";
 import { requireFreePort } from "#actor/loopback-port.ts";
@@ -15,25 +14,25 @@ import { GroupLedger } from "#actor/process-group.ts";
 import { plainEnvironment, type ProcessResult, runProcess } from "#actor/subprocess.ts";
 import { UnavailableError, UsageError } from "#protocol/errors.ts";
 import { flashTotalMsMax, verifyMsMax } from "#protocol/limits.ts";
-import { type Connection, connect } from "#bus/connection.ts";
+import type { Connection } from "#bus/connection.ts";
 import { startEmbeddedServer } from "#bus/embedded-server.ts";
 import { askAdmin } from "#bus/farm-client.ts";
+import { serverCertificate } from "#bus/identity/authority.ts";
+import { type IdentityFolder, identityFolder } from "#bus/identity/identity-folder.ts";
+import { signIn, type SignInOptions } from "#bus/identity/sign-in.ts";
 import { resolveServerBinary } from "#bus/server-binary.ts";
 import { checkServer } from "#bus/server-check.ts";
+import { enrolLocally, type LocalAgent } from "#cli/local-agents.ts";
 import { type Member, Supervisor } from "#cli/supervisor.ts";
-
-export interface LocalAgent {
-  readonly name: string;
-  readonly lane: "compile" | "upload";
-  readonly slots: number;
-}
 
 export interface LocalFarmOptions {
   readonly home: string;
   readonly cacheFolder: string;
-  /** Port of the embedded nats-server on 127.0.0.1. */
+  /** Port of the embedded nats-server. */
   readonly port: number;
-  /** An existing server; none is started then. */
+  /** Names and addresses of this machine under which others reach it; absent: only this machine reaches the server. */
+  readonly hosts?: readonly string[];
+  /** An existing open server; none is started then. */
   readonly serverUrl?: string | undefined;
   /** Path of a nats-server that the user names. */
   readonly serverBinary?: string | undefined;
@@ -51,7 +50,12 @@ export interface LocalFarmOptions {
 
 export interface LocalFarm extends AsyncDisposable {
   readonly url: string;
+  /** What people on this machine sign in with; absent: whoever reaches the server is let in. */
+  readonly credentials?: string;
 }
+
+/** Under which this machine's own processes reach the server. */
+const here = ["127.0.0.1", "localhost"];
 
 const root = join(import.meta.dirname, "..");
 
@@ -82,18 +86,50 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
   await ledger.requireNoLeftovers(clock);
   const supervisor = started.use(new Supervisor(clock, options.say));
   const variables = variablesOf(options);
-  const server = options.serverUrl ?? keepServer(options, supervisor, ledger);
-  const [url] = await Promise.all([server, warmUp(variables, options.signal)]);
-  const connection = await connectWhenUp(url, clock, options.signal);
+  const identity =
+    options.serverUrl === undefined ? await identityFolder(join(home, "identity"), urlOf(options)) : undefined;
+  const [servers] = await Promise.all([
+    options.serverUrl ?? keepServer(options, supervisor, ledger, identity),
+    warmUp(variables, options.signal),
+  ]);
+  const connection = await connectWhenUp(
+    { servers, path: identity?.admin, name: "flashyard up" },
+    clock,
+    options.signal,
+  );
+  const members = { ...variables, FLASHYARD_NATS_URL: servers };
+  const keeping = { options, supervisor, ledger, identity, servers, variables: members };
   try {
     await checkServer(connection);
-    keepMembers(options, supervisor, ledger, { ...variables, FLASHYARD_NATS_URL: url });
+    keepCoordinator(keeping);
+    await keepAgents(keeping, connection, clock);
     await untilReady(options, connection, clock);
   } finally {
     await connection.close();
   }
   const running = started.move();
-  return { url, [Symbol.asyncDispose]: () => running.disposeAsync() };
+  return {
+    url: servers,
+    ...(identity === undefined ? {} : { credentials: identity.admin }),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+/** What a member is started from. */
+interface Keeping {
+  readonly options: LocalFarmOptions;
+  readonly supervisor: Supervisor;
+  readonly ledger: GroupLedger;
+  /** Absent: the farm is open. */
+  readonly identity: IdentityFolder | undefined;
+  readonly servers: string;
+  /** Of every member. */
+  readonly variables: Readonly<Record<string, string>>;
+}
+
+/** As this machine's own processes reach the embedded server. */
+function urlOf({ hosts = [], port }: LocalFarmOptions): string {
+  return `${hosts.length === 0 ? "nats" : "tls"}://127.0.0.1:${port}`;
 }
 
 /** Of every member; `NODE_COMPILE_CACHE` is where Node keeps our code as it runs it, types stripped and compiled. */
@@ -108,21 +144,37 @@ function variablesOf({ variables, logLevel, cacheFolder }: LocalFarmOptions): Re
   };
 }
 
-function keepMembers(
-  options: LocalFarmOptions,
-  supervisor: Supervisor,
-  ledger: GroupLedger,
-  variables: Record<string, string>,
+/** Of one of our own programs: what all of them are told, and what this one is. */
+function keepMember(
+  { supervisor, ledger, options }: Keeping,
+  name: string,
+  entry: string,
+  variables: Readonly<Record<string, string>>,
+  how: Partial<NodeMemberOptions> = {},
 ): void {
-  const keep = (name: string, entry: string, own: Record<string, string>, how: Partial<NodeMemberOptions>) => {
-    const usual = { nodeOptions: [], graceMs: endMsMax, ledger, options };
-    supervisor.keep(nodeMember(name, entry, { ...variables, ...own }, { ...usual, ...how }));
-  };
-  keep("coordinator", "coordinator/main.ts", {}, {});
-  for (const { name, lane, slots } of options.agents) {
+  const usual = { nodeOptions: [], graceMs: endMsMax, ledger, options };
+  supervisor.keep(nodeMember(name, entry, variables, { ...usual, ...how }));
+}
+
+function keepCoordinator(keeping: Keeping): void {
+  const { variables, identity } = keeping;
+  const own = identity === undefined ? {} : { FLASHYARD_IDENTITY: identity.folder };
+  keepMember(keeping, "coordinator", "coordinator/main.ts", { ...variables, ...own });
+}
+
+/** Each is let in by the coordinator before it starts. */
+async function keepAgents(keeping: Keeping, connection: Connection, clock: Clock): Promise<void> {
+  const { variables, identity, options, servers } = keeping;
+  for (const agent of options.agents) {
+    const { name, lane, slots } = agent;
     const home = join(options.home, "agents", name);
+    if (identity !== undefined) {
+      const { farm } = identity;
+      await enrolLocally(connection, agent, home, { servers, farm }, { clock, signal: options.signal });
+    }
     const own = { FLASHYARD_AGENT: name, FLASHYARD_SLOTS: String(slots), FLASHYARD_HOME: home };
-    keep(name, `${lane}-agent/main.ts`, own, lane === "upload" ? uploadMember : {});
+    const how = lane === "upload" ? uploadMember : {};
+    keepMember(keeping, name, `${lane}-agent/main.ts`, { ...variables, ...own }, how);
   }
 }
 
@@ -168,8 +220,13 @@ async function lockHome(home: string, clock: Clock): Promise<AsyncDisposable> {
 }
 
 /** @returns the server's URL; it listens once the connection that follows succeeds. */
-async function keepServer(options: LocalFarmOptions, supervisor: Supervisor, ledger: GroupLedger): Promise<string> {
-  const { port, home, cacheFolder, signal, serverBinary } = options;
+async function keepServer(
+  options: LocalFarmOptions,
+  supervisor: Supervisor,
+  ledger: GroupLedger,
+  identity: IdentityFolder | undefined,
+): Promise<string> {
+  const { port, home, cacheFolder, signal, serverBinary, hosts = [], clock = systemClock } = options;
   // Before anything is downloaded for it.
   await requireFreePort(port, "nats-server");
   const binary = await resolveServerBinary({
@@ -178,9 +235,11 @@ async function keepServer(options: LocalFarmOptions, supervisor: Supervisor, led
     ...(serverBinary === undefined ? {} : { explicitPath: serverBinary }),
     onProgress: options.say,
   });
+  const reached = hosts.length === 0 || identity === undefined ? undefined : { keys: identity.keys, hosts };
   supervisor.keep({
     name: "nats-server",
     async run(stop) {
+      const tls = reached && (await serverCertificate(reached.keys, [...here, ...reached.hosts], clock.now()));
       const onStart = (pid: number) => options.onStart?.("nats-server", pid);
       const server = await startEmbeddedServer({
         binary: binary.path,
@@ -188,6 +247,8 @@ async function keepServer(options: LocalFarmOptions, supervisor: Supervisor, led
         port,
         ledger,
         onStart,
+        ...(identity === undefined ? {} : { identity }),
+        ...(tls === undefined ? {} : { tls }),
       });
       const end = () => void server.stop();
       stop.addEventListener("abort", end, { once: true });
@@ -195,19 +256,19 @@ async function keepServer(options: LocalFarmOptions, supervisor: Supervisor, led
       return server.ended;
     },
   });
-  return `nats://127.0.0.1:${port}`;
+  return urlOf(options);
 }
 
-async function connectWhenUp(url: string, clock: Clock, signal: AbortSignal) {
+async function connectWhenUp(who: SignInOptions, clock: Clock, signal: AbortSignal): Promise<Connection> {
   let last: unknown;
-  const connection = await poll(clock, { everyMs: 50, withinMs: 20_000, signal }, async () =>
-    connect(url, "flashyard up").catch((error: unknown) => {
+  const signedIn = await poll(clock, { everyMs: 50, withinMs: 20_000, signal }, async () =>
+    signIn(who).catch((error: unknown) => {
       last = error;
       return undefined;
     }),
   );
-  if (connection === undefined) throw last ?? new UnavailableError("no-server", `no NATS server answers at ${url}`);
-  return connection;
+  if (signedIn !== undefined) return signedIn.connection;
+  throw last ?? new UnavailableError("no-server", `no NATS server answers at ${who.servers ?? "its address"}`);
 }
 
 interface NodeMemberOptions {
@@ -243,14 +304,4 @@ function nodeMember(
       }
     },
   };
-}
-
-/** Names of this machine's agents: plain for one of a lane, numbered for more. */
-export function localAgents(counts: { compile: number; slots: number; uploadSlots: number }): readonly LocalAgent[] {
-  const machine = machineName();
-  const compile = Array.from({ length: counts.compile }, (_, index): LocalAgent => {
-    const name = counts.compile === 1 ? `${machine}-compile` : `${machine}-compile-${index + 1}`;
-    return { name, lane: "compile", slots: counts.slots };
-  });
-  return [...compile, { name: `${machine}-upload`, lane: "upload", slots: counts.uploadSlots }];
 }

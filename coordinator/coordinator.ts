@@ -115,7 +115,7 @@ export class Coordinator implements Service {
     if (this.#stopping.signal.aborted) return this.#fallSilent();
     const post = (event: FarmEvent) => this.#mailbox.post(event);
     this.#services.push(
-      serveAgents(this.#ports, this.#answers, this.#log, post),
+      serveAgents(this.#ports, this.#answers, this.#log, post, (agent, lane) => this.#registry.isPaired(agent, lane)),
       serveAdmin(this.#ports, {
         answers: this.#answers,
         interpreter: this.#interpreter,

@@ -15,9 +15,10 @@ import { freePort } from "#actor/loopback-port.ts";
 import { onShutdown } from "#actor/shutdown.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { isFarmError, messageOf, UnavailableError } from "#protocol/errors.ts";
-import { type Connection, connect } from "#bus/connection.ts";
+import type { Connection } from "#bus/connection.ts";
+import { signIn } from "#bus/identity/sign-in.ts";
 import { askAdmin } from "#bus/farm-client.ts";
-import { startLocalFarm } from "#cli/local-farm.ts";
+import { type LocalFarm, startLocalFarm } from "#cli/local-farm.ts";
 import { factoryConfiguration } from "#simulator/factory-devices.ts";
 import { askDevice } from "#upload-agent/native-api.ts";
 import { type DemoDevice, readDevices, startDevices } from "#demo/demo-devices.ts";
@@ -35,9 +36,9 @@ function say(line: string): void {
 }
 
 /** The command line, as a user would type it. @throws UnavailableError when it does not end with 0. */
-async function flashyard(url: string, ...args: readonly string[]): Promise<void> {
+async function flashyard(farm: LocalFarm, ...args: readonly string[]): Promise<void> {
   say(`\n$ flashyard ${args.join(" ")}`);
-  const env = { ...process.env, FLASHYARD_NATS_URL: url };
+  const env = { ...process.env, FLASHYARD_NATS_URL: farm.url, FLASHYARD_CREDENTIALS: farm.credentials };
   const child = spawn(process.execPath, [join(root, "cli/main.ts"), ...args], { cwd: home, env, stdio: "inherit" });
   const [code] = (await once(child, "exit")) as [number | null];
   if (code !== 0)
@@ -102,20 +103,20 @@ async function demo(): Promise<boolean> {
     say,
   });
   say(`a farm of build-1, build-2 and flash-1 runs behind ${farm.url}`);
-  const connection = await connect(farm.url, "flashyard demo");
+  const { connection } = await signIn({ path: farm.credentials, servers: farm.url, name: "flashyard demo" });
   try {
     say("\nThe factory: one firmware for devices that have none yet, built by the farm as well.");
-    await flashyard(farm.url, "build", "factory.yaml", "--output", "factory");
+    await flashyard(farm, "build", "factory.yaml", "--output", "factory");
     await using _devices = await startDevices(devices, join(home, "factory", "program"), join(home, "devices"));
     await untilAllAnswer(devices);
     say(`\n${devices.length} ESPHome devices run with it: ${devices.map(({ name }) => name).join(", ")}`);
 
     const since = Date.now();
-    await flashyard(farm.url, "install", "--all", "--folder", "configurations");
+    await flashyard(farm, "install", "--all", "--folder", "configurations");
     const first = summarise(await installs(connection, since));
     say(`\nOne configuration is changed: ${changed}`);
     await changeConfiguration(join(configurations, `${changed}.yaml`));
-    await flashyard(farm.url, "install", join("configurations", `${changed}.yaml`));
+    await flashyard(farm, "install", join("configurations", `${changed}.yaml`));
 
     const newest = new Map((await installs(connection, since)).map((chain) => [chain.configuration as string, chain]));
     const rows = [];

@@ -5,7 +5,6 @@ import { Objm } from "@nats-io/obj";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "#actor/loopback-port.ts";
 import { objectStores } from "#protocol/names.ts";
-import { connect } from "#bus/connection.ts";
 import { runningIn } from "#test/support/process-table.ts";
 import type { RealDevice } from "#test/support/real-device.ts";
 import { type CliEnd, RealFarm } from "#test/support/real-farm.ts";
@@ -138,7 +137,7 @@ test("an artifact that is not what its digest says is not flashed, and is made a
   const build = farm.cli(["build", file, "--json"]);
   expect(await build.end()).toMatchObject({ code: 0 });
   const digest = build.last("compile").outcome?.manifest?.images[0]?.digest ?? "";
-  const connection = await connect(farm.url, "flashyard test");
+  const connection = await farm.connect();
   try {
     const store = await new Objm(connection).open(objectStores.artifacts);
     expect((await store.info(digest))?.size).toBeGreaterThan(0);

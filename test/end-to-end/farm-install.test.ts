@@ -7,7 +7,6 @@ import { digestOf } from "#actor/digest.ts";
 import { bundleOf } from "#test/support/tar-bytes.ts";
 import { objectStores } from "#protocol/names.ts";
 import { chainIdFrom, Configuration } from "#protocol/ids.ts";
-import { connect } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { watchPresence } from "#bus/presence.ts";
@@ -41,7 +40,7 @@ async function expectFlashed(device: RealDevice, edition: number, flashes: numbe
 
 /** Waits for the next statements of an agent. */
 async function untilHeard(agent: string, count: number): Promise<void> {
-  const connection = await connect(farm.url, "listener");
+  const connection = await farm.connect();
   const enough = new AbortController();
   let left = count;
   const deadline = AbortSignal.timeout(30_000);
@@ -114,7 +113,7 @@ test("code that does not compile ends with the compiler's own lines, exit code 1
 
 test("a configuration that only the build machine finds invalid ends as config-invalid, and its upload is cancelled", async () => {
   const bundle = bundleOf([{ path: "lamp.yaml", content: "esphome:\n  name: lamp\nhost:\nnonsense: 1\n" }]);
-  const connection = await connect(farm.url, "flashyard test");
+  const connection = await farm.connect();
   const id = chainIdFrom(Date.now(), Buffer.from("invalid"));
   try {
     await new ObjectStore(connection, objectStores.bundles).put(digestOf(bundle), bundle);

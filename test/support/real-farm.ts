@@ -13,7 +13,10 @@ import { poll, systemClock } from "#actor/clock.ts";
 import { freePort } from "#actor/loopback-port.ts";
 import { plainEnvironment } from "#actor/subprocess.ts";
 import { resolveServerBinary } from "#bus/server-binary.ts";
-import { type LocalAgent, type LocalFarm, startLocalFarm } from "#cli/local-farm.ts";
+import type { Connection } from "#bus/connection.ts";
+import { signIn } from "#bus/identity/sign-in.ts";
+import type { LocalAgent } from "#cli/local-agents.ts";
+import { type LocalFarm, startLocalFarm } from "#cli/local-farm.ts";
 import { runningWith } from "#test/support/process-table.ts";
 import { type Edition, RealDevice, testCacheFolder } from "#test/support/real-device.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
@@ -180,6 +183,17 @@ export class RealFarm implements AsyncDisposable {
     return `nats://127.0.0.1:${this.port}`;
   }
 
+  /** What people sign in with. */
+  get credentials(): string {
+    return join(this.home, "identity", "admin.json");
+  }
+
+  /** A connection with the rights of a coordinator, which are all, for the test to close. */
+  async connect(): Promise<Connection> {
+    const path = join(this.home, "identity", "coordinator.json");
+    return (await signIn({ path, servers: this.url, name: "flashyard test" })).connection;
+  }
+
   /** `build-1`, `build-2`, … and `flash-1`. */
   async startMembers({ compile = 1, variables = {} }: FarmOptions): Promise<void> {
     const builders = Array.from({ length: compile }, (_, index): LocalAgent => {
@@ -244,7 +258,7 @@ export class RealFarm implements AsyncDisposable {
 
   /** Starts a command line. */
   cli(args: readonly string[], more: Readonly<Record<string, string>> = {}): Cli {
-    return this.#spawn(args, { FLASHYARD_NATS_URL: this.url, ...more });
+    return this.#spawn(args, { FLASHYARD_NATS_URL: this.url, FLASHYARD_CREDENTIALS: this.credentials, ...more });
   }
 
   /** `flashyard up` with this farm's home and port. */
