@@ -1,6 +1,6 @@
 /** The way to the farm, with errors that tell the user what to do. */
 import type { AdminAnswer, AdminRequest } from "#protocol/admin.ts";
-import { InvariantError, UnavailableError, UsageError } from "#protocol/errors.ts";
+import { InvariantError, messageOf, UnavailableError, UsageError } from "#protocol/errors.ts";
 import { leadTtlMs } from "#protocol/limits.ts";
 import { poll } from "#actor/clock.ts";
 import type { Connection } from "#bus/connection.ts";
@@ -8,6 +8,7 @@ import type { Credentials } from "#bus/identity/credentials.ts";
 import { identityIn, type SignedIn, signIn } from "#bus/identity/sign-in.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { shownServers } from "#bus/server-addresses.ts";
+import { shown } from "#cli/clean-text.ts";
 import type { Session } from "#cli/session.ts";
 
 export type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { kind: K }>;
@@ -15,6 +16,11 @@ export type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { kin
 /** The lease of one that was killed runs out before another takes over, which on a busy machine needs seconds to start. */
 const restartMsMax = leadTtlMs + 7_000;
 const askAgainMs = 200;
+
+/** What stands in the way: nobody listens, or the server wants TLS. */
+function reasonOf({ cause }: UnavailableError): string {
+  return shown(messageOf(cause));
+}
 
 export class Farm implements AsyncDisposable {
   readonly connection: Connection;
@@ -39,7 +45,7 @@ export class Farm implements AsyncDisposable {
     } catch (cause) {
       if (!(cause instanceof UnavailableError)) throw cause;
       const message =
-        `no farm answers at ${shownServers(servers)}: start one with \`flashyard up\`, ` +
+        `no farm answers at ${shownServers(servers)} (${reasonOf(cause)}): start one with \`flashyard up\`, ` +
         "or name its server with --server or FLASHYARD_NATS_URL";
       throw new UnavailableError("no-farm", message, { cause });
     }

@@ -253,7 +253,7 @@ test("without a farm every command says how to get one", async () => {
     const cli = await runCli([command, "--server", url]);
     expect(await cli.code()).toBe(5);
     expect(cli.err).toBe(
-      "flashyard: no farm answers at nats://127.0.0.1:9: start one with `flashyard up`, or name its server with --server or FLASHYARD_NATS_URL\n",
+      "flashyard: no farm answers at nats://127.0.0.1:9 (connection refused): start one with `flashyard up`, or name its server with --server or FLASHYARD_NATS_URL\n",
     );
   }
 });
