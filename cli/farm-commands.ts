@@ -1,10 +1,31 @@
 /** The commands that steer agents, and what the farm keeps. */
 import { type Command, InvalidArgumentError } from "commander";
-import { examples, jsonOption, type Runner } from "#cli/command-options.ts";
+import { examples, jsonOption, numberFrom, type Runner } from "#cli/command-options.ts";
 
 export function addFarmCommands(program: Command, runner: Runner): void {
   addDrain(program, runner);
   addCache(program, runner);
+  addAudit(program, runner);
+}
+
+function addAudit(program: Command, runner: Runner): void {
+  program
+    .command("audit")
+    .description("Say who has asked the farm to change what, oldest first. Nobody can change or delete it.")
+    .option("--since <age>", "12h or 7d: all of that time (default: the newest 50)", ageFrom)
+    .option("--limit <n>", "the newest so many", numberFrom(1, 100_000))
+    .option("-f, --follow", "go on with what is asked later, until Ctrl-C")
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      `${examples("flashyard audit --since 7d", "flashyard audit --follow --json")}
+
+It says what was asked, not what became of it. A name is proven by credentials; what stands behind "says", or alone in a farm
+where nobody signs in, is what the command line stated.`,
+    )
+    .action((options) =>
+      runner.run(async (session) => (await import("#cli/commands/audit.ts")).runAudit(session, options)),
+    );
 }
 
 function addDrain(program: Command, runner: Runner): void {
