@@ -6,6 +6,7 @@
  */
 import type { DeviceRecord } from "#protocol/admin.ts";
 import type { Announcement } from "#protocol/agent.ts";
+import type { AuditEntry } from "#protocol/audit.ts";
 import type { Chain } from "#protocol/chain.ts";
 import type { WireError } from "#protocol/errors.ts";
 import type { AgentId, ChainId, Digest } from "#protocol/ids.ts";
@@ -127,6 +128,8 @@ export interface CoordinatorPorts {
   /** What agents ask of the objects. */
   serveObjects(handle: (call: Call) => void): Listening;
   serveAdmin(handle: (call: Call) => void): Listening;
+  /** Writes down what somebody asks; it is on the disk when this resolves. Entries are stored in the order of the calls. @throws UnavailableError */
+  audit(entry: AuditEntry): Promise<void>;
   /** Progress of all jobs: the chain's id and job's name as they stand in the subject. */
   listenProgress(call: (chain: string, job: string, progress: Progress) => void): Listening;
   /** Devices that upload agents see; a hint that may be lost or be old. */

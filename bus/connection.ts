@@ -27,6 +27,8 @@ export interface SignIn {
   readonly seed?: Uint8Array;
   /** Where answers arrive. */
   readonly inbox: string;
+  /** As whom requests of people are made; absent for an agent. */
+  readonly name?: string;
   /** The certificate, in PEM, by which servers with TLS are known; absent: those that the machine trusts. */
   readonly authority?: string;
 }
@@ -40,6 +42,13 @@ function encrypted(servers: readonly string[], authority: string | undefined) {
   return { tls: authority === undefined ? {} : { ca: authority } };
 }
 
+const signIns = new WeakMap<Connection, SignIn>();
+
+/** As what a connection has been made; undefined in an open farm. */
+export function signInBy(connection: Connection): SignIn | undefined {
+  return signIns.get(connection);
+}
+
 /**
  * Connects to one of the servers and stays connected: after the first success the client reconnects for ever, to whichever answers,
  * also to those of their cluster that it was not told of.
@@ -50,7 +59,7 @@ export async function connect(urls: string, name: string, signIn?: SignIn): Prom
   const servers = [...serversIn(urls)];
   requirePrivate(servers);
   try {
-    return await connectNode({
+    const connection = await connectNode({
       servers,
       name,
       ...(signIn === undefined ? {} : identified(signIn)),
@@ -63,6 +72,8 @@ export async function connect(urls: string, name: string, signIn?: SignIn): Prom
       // A stack kept for every request in case that it fails: a fifth of a busy coordinator's time.
       noAsyncTraces: true,
     });
+    if (signIn !== undefined) signIns.set(connection, signIn);
+    return connection;
   } catch (cause) {
     if (cause instanceof AuthorizationError) throw notLetIn(cause, servers);
     const where = servers.length === 1 ? "" : "any of ";

@@ -3,13 +3,22 @@ import type { AgentSigner, CoordinatorPorts } from "#actor/coordinator-ports.ts"
 import { DeviceRecord } from "#protocol/admin.ts";
 import { StoredChain } from "#protocol/chain-versions.ts";
 import { encode } from "#protocol/envelope.ts";
-import { adminSubject, askSubjects, buckets, objectStores, objectSubjects, prefetchSubject } from "#protocol/names.ts";
+import {
+  adminSubject,
+  adminSubjects,
+  askSubjects,
+  buckets,
+  objectStores,
+  objectSubjects,
+  prefetchSubject,
+} from "#protocol/names.ts";
 import { PairedAgent } from "#protocol/pairing.ts";
 import { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import { isConnected } from "#bus/agent-alive.ts";
+import { writeAudit } from "#bus/audit-log.ts";
 import { Bucket } from "#bus/bucket.ts";
 import { ChainStore } from "#bus/chain-store.ts";
-import { type Connection, onDisconnect, onReconnect } from "#bus/connection.ts";
+import { type Connection, onDisconnect, onReconnect, signInBy } from "#bus/connection.ts";
 import { listenProgress, removeLogs } from "#bus/job-log.ts";
 import { openLane, publishDispatch, publishStop } from "#bus/lanes.ts";
 import { objectDoor } from "#bus/object-door.ts";
@@ -52,7 +61,10 @@ export function coordinatorPorts(
     removeLogs: (chains) => removeLogs(connection, chains),
     serveAsks: (handle) => serve(connection, askSubjects, handle),
     serveObjects: (handle) => serve(connection, objectSubjects, handle),
-    serveAdmin: (handle) => serve(connection, adminSubject, handle),
+    // Where nobody signs in, nobody has a name that anything proves.
+    serveAdmin: (handle) =>
+      serve(connection, signInBy(connection) === undefined ? adminSubject : adminSubjects, handle),
+    audit: (entry) => writeAudit(connection, entry),
     listenProgress: (call) => listenProgress(connection, call),
     onSightings: (handle) => onSightings(connection, handle),
     publishAwaited: awaitedOutlet(connection),

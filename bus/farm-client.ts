@@ -1,13 +1,13 @@
 /** What the CLI asks of the active coordinator, and how it follows chains. */
-import { AdminAnswer, type AdminRequest } from "#protocol/admin.ts";
+import { AdminAnswer, type StatedRequest } from "#protocol/admin.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { StoredChain } from "#protocol/chain-versions.ts";
 import { decode } from "#protocol/envelope.ts";
 import type { ChainId } from "#protocol/ids.ts";
-import { adminSubject, buckets, bucketStream, keySubject } from "#protocol/names.ts";
+import { adminSubject, adminSubjectOf, buckets, bucketStream, keySubject } from "#protocol/names.ts";
 import { JetStreamApiError, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
-import { type Connection, translate } from "#bus/connection.ts";
+import { type Connection, signInBy, translate } from "#bus/connection.ts";
 import { request } from "#bus/rpc.ts";
 
 /** Of a question about the server itself. */
@@ -18,9 +18,11 @@ const adminTimeoutMs = 4_000;
 const pruneTimeoutMs = 60_000;
 
 /** @throws UnavailableError when no coordinator answers. */
-export function askAdmin(connection: Connection, message: AdminRequest): Promise<AdminAnswer> {
+export function askAdmin(connection: Connection, message: StatedRequest): Promise<AdminAnswer> {
   const timeoutMs = message.kind === "prune-cache" ? pruneTimeoutMs : adminTimeoutMs;
-  return request(connection, adminSubject, message, AdminAnswer, timeoutMs);
+  const name = signInBy(connection)?.name;
+  const subject = name === undefined ? adminSubject : adminSubjectOf(name);
+  return request(connection, subject, message, AdminAnswer, timeoutMs);
 }
 
 /**

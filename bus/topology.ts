@@ -2,11 +2,12 @@
  * Declares the farm's streams and buckets; doing it again changes nothing.
  *
  * What must survive is on disk: chains, history, devices, what was learned, what people said of agents and
- * devices, logs, bundles, artifacts. The lanes and the presence are in memory:
+ * devices, the audit, logs, bundles, artifacts. The lanes and the presence are in memory:
  * they repeat what the records and the agents say anyway, and the coordinator fills them again after a server restart. So is the
  * lease, which is taken anew.
  */
 import {
+  DiscardPolicy,
   JetStreamApiError,
   jetstreamManager,
   RetentionPolicy,
@@ -15,6 +16,7 @@ import {
   type StreamConfig,
 } from "@nats-io/jetstream";
 import {
+  auditSubject,
   buckets,
   bucketStream,
   keySubject,
@@ -90,6 +92,16 @@ export const declarations: readonly Declaration[] = [
   },
   // Logs go with their chains (`coordinator/history-keeper.ts`); the size, which the server reserves, only guards the disk.
   { name: streams.logs, subjects: [logSubjects], max_bytes: 2 * 1024 ** 3 },
+  // What was written stays until it is too old or too much: a single request has 300 bytes, a bulk of 1,000 devices some 60 kB.
+  {
+    name: streams.audit,
+    subjects: [auditSubject],
+    max_age: 365 * dayMs * nanosPerMs,
+    max_bytes: 128 * 1024 ** 2,
+    discard: DiscardPolicy.Old,
+    deny_delete: true,
+    deny_purge: true,
+  },
   objectStore(objectStores.bundles),
   objectStore(objectStores.artifacts),
 ];

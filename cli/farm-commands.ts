@@ -1,10 +1,71 @@
 /** The commands that steer agents, and what the farm keeps. */
 import { type Command, InvalidArgumentError } from "commander";
-import { examples, jsonOption, type Runner } from "#cli/command-options.ts";
+import { examples, jsonOption, numberFrom, type Runner } from "#cli/command-options.ts";
 
 export function addFarmCommands(program: Command, runner: Runner): void {
   addDrain(program, runner);
   addCache(program, runner);
+  addAudit(program, runner);
+  addBackup(program, runner);
+}
+
+function addBackup(program: Command, runner: Runner): void {
+  const identity = "folder of the farm's keys (FLASHYARD_IDENTITY; ~/.local/share/flashyard/farm/identity)";
+  program
+    .command("backup")
+    .description("Put all that the farm must not lose into one file, while it works.")
+    .argument("<file>", "a zstd-compressed tar, readable by you only; it must not be there yet")
+    .option("--logs", "also the logs of jobs, up to 2 GiB")
+    .option("--objects", "also bundles and firmware images; without them a `flashyard upload` needs a build first")
+    .option("--check", "make none: say whether FILE is a whole backup, and what it holds")
+    .option("--identity <dir>", identity)
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      `${examples("flashyard backup farm.tar.zst", "flashyard backup --check farm.tar.zst")}
+
+It holds secrets: passwords of jobs under way, and the farm's keys where they are on this machine.`,
+    )
+    .action((file: string, options) =>
+      runner.run(async (session) => (await import("#cli/commands/backup.ts")).runBackup(session, file, options)),
+    );
+  program
+    .command("restore")
+    .description("Put a backup into an empty farm that has no coordinator yet.")
+    .argument("<file>", "what `flashyard backup` has made")
+    .option("--home <dir>", "where `flashyard up` will run it (default: ~/.local/share/flashyard/farm)")
+    .option("--identity <dir>", identity)
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      `${examples("flashyard restore farm.tar.zst && flashyard up", "flashyard restore farm.tar.zst --server nats://127.0.0.1:4222")}
+
+With --server or FLASHYARD_NATS_URL it goes to that server, otherwise into the home. Everything is checked before anything is
+written. Nothing that was under way goes on: it may have been done since the backup was made.`,
+    )
+    .action((file: string, options) =>
+      runner.run(async (session) => (await import("#cli/commands/restore.ts")).runRestore(session, file, options)),
+    );
+}
+
+function addAudit(program: Command, runner: Runner): void {
+  program
+    .command("audit")
+    .description("Say who has asked the farm to change what, oldest first. Nobody can change or delete it.")
+    .option("--since <age>", "12h or 7d: all of that time (default: the newest 50)", ageFrom)
+    .option("--limit <n>", "the newest so many", numberFrom(1, 100_000))
+    .option("-f, --follow", "go on with what is asked later, until Ctrl-C")
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      `${examples("flashyard audit --since 7d", "flashyard audit --follow --json")}
+
+It says what was asked, not what became of it. A name is proven by credentials; what stands behind "says", or alone in a farm
+where nobody signs in, is what the command line stated.`,
+    )
+    .action((options) =>
+      runner.run(async (session) => (await import("#cli/commands/audit.ts")).runAudit(session, options)),
+    );
 }
 
 function addDrain(program: Command, runner: Runner): void {

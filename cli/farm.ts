@@ -10,6 +10,7 @@ import { askAdmin } from "#bus/farm-client.ts";
 import { shownServers } from "#bus/server-addresses.ts";
 import { shown } from "#cli/clean-text.ts";
 import type { Session } from "#cli/session.ts";
+import { statedBy } from "#cli/stated-by.ts";
 
 export type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { kind: K }>;
 
@@ -83,7 +84,7 @@ export class Farm implements AsyncDisposable {
 
   /** @throws as `ask`, without trying again */
   async askOnce<K extends AdminAnswer["kind"]>(request: AdminRequest, kind: K): Promise<AnswerOf<K>> {
-    const answer = await askAdmin(this.connection, request);
+    const answer = await askAdmin(this.connection, { ...request, by: statedBy() });
     if (answer.kind === kind) return answer as AnswerOf<K>;
     if (answer.kind !== "refused") {
       throw new InvariantError("wrong-answer", `the coordinator answered ${answer.kind} to ${request.kind}`);

@@ -1,5 +1,5 @@
 /** What is to be said of a job, in one line. Pure. */
-import { describeFailure, tailOf } from "#protocol/failure.ts";
+import { describeFailure, instant, tailOf } from "#protocol/failure.ts";
 import { type AgentId, type ChainId, type Configuration, everyConfiguration, jobRef } from "#protocol/ids.ts";
 import type { CancelCause, Job, JobState, Outcome } from "#protocol/job.ts";
 import type { Progress } from "#protocol/messages.ts";
@@ -16,7 +16,7 @@ export function agentOf(job: Job): AgentId | undefined {
   return job.assigned?.agent ?? (job.name === "clean" ? job.spec.on : undefined);
 }
 
-export const causeSentence: Readonly<Record<CancelCause, string>> = {
+const sentences: Readonly<Record<CancelCause, string>> = {
   request: "on request",
   clean: "its build tree was taken away",
   reset: "the farm was reset",
@@ -27,7 +27,14 @@ export const causeSentence: Readonly<Record<CancelCause, string>> = {
   "not-askable": "nobody can ask the device which build it runs",
   "flashed-again": "another image went to the device",
   "rollout-aborted": "its rollout was aborted",
+  restored: "the farm was restored from a backup, in which this was not done: ask for it again",
 };
+
+/** Why it was cancelled. */
+export function causeSentence({ cause, backupAt }: Extract<Outcome, { kind: "cancelled" }>): string {
+  if (backupAt === undefined) return sentences[cause];
+  return `the farm was restored from a backup of ${instant(backupAt)}, in which this was not done: ask for it again`;
+}
 
 /** A question that nobody asks any more, because there was no flash: not worth a line. */
 export function isMoot({ name, outcome }: Job): boolean {
@@ -56,7 +63,7 @@ export function jobSentence(job: Job): string {
     case "cancelling":
       return `cancelling: waits until everything of it${agent} has ended`;
     case "cancelled":
-      return outcome?.kind === "cancelled" ? `cancelled: ${causeSentence[outcome.cause]}` : "cancelled";
+      return outcome?.kind === "cancelled" ? `cancelled: ${causeSentence(outcome)}` : "cancelled";
     case "succeeded":
       return shown(
         `succeeded${tookOf(job)}${job.name === "clean" ? agent : ""}${outcome === undefined ? "" : resultOf(outcome)}`,

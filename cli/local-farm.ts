@@ -204,7 +204,8 @@ async function warmUp(variables: Record<string, string>, signal: AbortSignal): P
   await runProcess({ argv: [process.execPath, join(root, "upload-agent/main.ts"), "--check"], env: variables, signal });
 }
 
-async function lockHome(home: string, clock: Clock): Promise<AsyncDisposable> {
+/** Two farms in one home would write to the same store. @throws UsageError `home-in-use` */
+export async function lockHome(home: string, clock: Clock): Promise<AsyncDisposable> {
   const giveUp = new AbortController();
   let holder = 0;
   const onWait = (pid: number) => {

@@ -1,15 +1,17 @@
 /** Answers the CLI. Requests that change the farm become events; questions are answered from the farm as committed. */
-import { type AdminAnswer, AdminRequest, type ChainView } from "#protocol/admin.ts";
+import { type AdminAnswer, type AdminRequest, type ChainView, StatedRequest } from "#protocol/admin.ts";
 import { type Chain, configurationsOf, jobsOf, withoutSecrets } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
 import { type AgentId, ChainId, JobName, jobRef } from "#protocol/ids.ts";
 import { isTerminal } from "#protocol/job.ts";
 import { askBytesMax } from "#protocol/limits.ts";
+import { nameOfAdmin } from "#protocol/names.ts";
 import type { Progress } from "#protocol/messages.ts";
 import { farmVersion } from "#protocol/version.ts";
 import type { Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
 import type { Answers } from "#coordinator/answers.ts";
+import { type Audit, auditEntryOf } from "#coordinator/audit.ts";
 import type { Pruned } from "#coordinator/cache.ts";
 import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
@@ -27,6 +29,7 @@ export interface AdminPorts {
   readonly interpreter: Interpreter;
   readonly memory: Memory;
   readonly registry: Registry;
+  readonly audit: Audit;
   /** @throws UnavailableError */
   pruneCache(before: number): Promise<Pruned>;
   readonly startedAt: number;
@@ -54,7 +57,7 @@ export function serveAdmin(world: Pick<CoordinatorPorts, "serveAdmin">, ports: A
   return world.serveAdmin((call) => {
     // Another coordinator may have changed what this one knows, and answers.
     if (!ports.isLeading()) return;
-    const decoded = decode(AdminRequest, call.bytes);
+    const decoded = decode(StatedRequest, call.bytes);
     if (!decoded.ok) {
       call.answer({
         kind: "refused",
@@ -69,8 +72,15 @@ export function serveAdmin(world: Pick<CoordinatorPorts, "serveAdmin">, ports: A
   });
 }
 
-/** Who asks may have seen a record that is written already, and would be told what was before it. */
-async function answerWhenSettled(ports: AdminPorts, request: AdminRequest, call: Call): Promise<void> {
+/**
+ * A change is written down first, and refused where that fails. Then: who asks may have seen a record that is written already, and
+ * would be told what was before it.
+ */
+async function answerWhenSettled(ports: AdminPorts, { by, ...request }: StatedRequest, call: Call): Promise<void> {
+  const name = nameOfAdmin(call.subject);
+  const asker = { at: ports.now(), ...(name === undefined ? {} : { name }), ...(by === undefined ? {} : { by }) };
+  const entry = auditEntryOf(request, asker);
+  if (entry !== undefined) await ports.audit.note(entry);
   await ports.settled();
   if (ports.isLeading()) await answerRequest(ports, request, call);
 }

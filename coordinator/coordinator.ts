@@ -21,6 +21,7 @@ import type { Progress } from "#protocol/messages.ts";
 import { serveAdmin } from "#coordinator/admin-api.ts";
 import { AgentWatch } from "#coordinator/agent-watch.ts";
 import { Answers } from "#coordinator/answers.ts";
+import { Audit } from "#coordinator/audit.ts";
 import { pruneCache } from "#coordinator/cache.ts";
 import { historyLimits } from "#coordinator/config.ts";
 import { impliedEffects } from "#coordinator/core/effects.ts";
@@ -121,6 +122,7 @@ export class Coordinator implements Service {
         interpreter: this.#interpreter,
         memory: this.#memory,
         registry: this.#registry,
+        audit: new Audit((entry) => this.#ports.audit(entry)),
         pruneCache: (before) => pruneCache(this.#ports, this.#memory, () => this.#farm, before, this.#clock.now()),
         startedAt: this.#clock.now(),
         farm: () => ({ ...this.#farm, knowledge: this.#memory.knowledge }),

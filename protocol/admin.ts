@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { ArtifactManifest } from "#protocol/artifact.ts";
 import { Announcement } from "#protocol/agent.ts";
+import { StatedBy } from "#protocol/audit.ts";
 import { Chain, ChainKind, Priority } from "#protocol/chain.ts";
 import { AgentId, ChainId, Configuration, JobName, Label } from "#protocol/ids.ts";
 import { BuildSpec, Route, UpdatePart, UploadTarget } from "#protocol/job.ts";
@@ -121,6 +122,10 @@ export const AdminRequest = z.discriminatedUnion("kind", [
   z.object({ v: z.literal(1), kind: z.literal("status") }),
 ]);
 export type AdminRequest = z.infer<typeof AdminRequest>;
+
+/** A request with who states to ask it; what they are proven to be is the last part of the subject. */
+export const StatedRequest = z.intersection(AdminRequest, z.object({ by: StatedBy.optional() }));
+export type StatedRequest = z.infer<typeof StatedRequest>;
 
 export const ChainView = z.object({
   chain: Chain,

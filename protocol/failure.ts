@@ -114,6 +114,8 @@ export const Failure = z.discriminatedUnion("kind", [
     trees: z.number().int().nonnegative(),
   }),
   z.object({ kind: z.literal("image-unsuitable"), detail: z.string() }),
+  /** Under way in a backup of this instant (ms since 1970), from which the farm was restored. */
+  z.object({ kind: z.literal("farm-restored"), backupAt: z.number(), effect: Effect }),
   z.object({ kind: z.literal("internal"), detail: z.string() }),
 ]);
 export type Failure = z.infer<typeof Failure>;
@@ -141,6 +143,7 @@ export function retryOf(failure: Failure): RetryClass {
     case "downgrade-refused":
     case "chip-mismatch":
     case "death-unproven":
+    case "farm-restored":
     case "internal":
       return "never";
     case "toolchain-missing":
@@ -258,11 +261,18 @@ export function describeFailure(failure: Failure): string {
       return `the build tree ${failure.path} cannot be taken away (${failure.code}: ${failure.detail}); ${failure.isOut ? "no build uses it any more" : "it stands as it was"}; trees gone: ${failure.trees}`;
     case "image-unsuitable":
       return `the artifact does not fit this upload: ${failure.detail}`;
+    case "farm-restored":
+      return `the farm was restored from a backup of ${instant(failure.backupAt)}, in which this was under way; ${effectSentence[failure.effect]}`;
     case "death-unproven":
       return `${failure.job} on ${failure.agent} was told to end and did not within ${Math.round(failure.waitedMs / 1000)} s; no build tree was touched`;
     case "internal":
       return `an error inside flashyard: ${failure.detail}`;
   }
+}
+
+/** An instant as people of any time zone read it. */
+export function instant(at: number): string {
+  return `${new Date(at).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 }
 
 /** As a word of a command line; a configuration's name may have spaces. */

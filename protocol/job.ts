@@ -228,6 +228,7 @@ export const CancelCause = z.enum([
   /** A confirmation: another image goes to the device. */
   "flashed-again",
   "rollout-aborted",
+  "restored",
 ]);
 export type CancelCause = z.infer<typeof CancelCause>;
 
@@ -283,7 +284,8 @@ export const Outcome = z.discriminatedUnion("kind", [
   Confirmed,
   Cleaned,
   Failed,
-  z.object({ kind: z.literal("cancelled"), cause: CancelCause }),
+  /** `backupAt`: `restored` from a backup of this instant, in which it was live. */
+  z.object({ kind: z.literal("cancelled"), cause: CancelCause, backupAt: z.number().optional() }),
 ]);
 export type Outcome = z.infer<typeof Outcome>;
 

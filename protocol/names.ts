@@ -5,7 +5,7 @@
 import { AgentId, type ChainId, type Configuration, type Digest, JobName } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 
-export const streams = { lanes: "FY_LANES", logs: "FY_LOGS" } as const;
+export const streams = { lanes: "FY_LANES", logs: "FY_LOGS", audit: "FY_AUDIT" } as const;
 
 export const buckets = {
   chains: "fy_chains",
@@ -122,7 +122,22 @@ export function jobOfLog(subject: string): JobName | undefined {
 }
 export const logSubjects = "fy.log.>";
 
+/** Requests of people in an open farm, where nobody signs in. */
 export const adminSubject = "fy.admin";
+
+/** Requests of one who has signed in: nobody else may publish there. */
+export function adminSubjectOf(name: string): string {
+  return `${adminSubject}.${name}`;
+}
+export const adminSubjects = `${adminSubject}.*`;
+
+/** Who has asked on a subject; undefined in an open farm. */
+export function nameOfAdmin(subject: string): string | undefined {
+  return subject.startsWith(`${adminSubject}.`) ? subject.slice(adminSubject.length + 1) : undefined;
+}
+
+/** What people have asked the farm to change, one message a request. */
+export const auditSubject = "fy.audit";
 
 /** Whoever wants to become an agent, and agents whose right to connect runs out. */
 export const pairSubject = "fy.pair";

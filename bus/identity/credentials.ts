@@ -11,7 +11,7 @@ import { z } from "zod";
 import { messageOf, UsageError } from "#protocol/errors.ts";
 import { AgentId } from "#protocol/ids.ts";
 import { Lane } from "#protocol/job.ts";
-import { inboxOf } from "#bus/identity/permissions.ts";
+import { inboxOf, nameInRequests } from "#bus/identity/permissions.ts";
 import type { SignIn } from "#bus/connection.ts";
 
 export const Role = z.discriminatedUnion("kind", [
@@ -74,7 +74,14 @@ export async function writeCredentials(path: string, credentials: Credentials): 
 }
 
 export function signInOf({ role, token, seed, farm }: Credentials): SignIn {
-  return { token, seed: new TextEncoder().encode(seed), inbox: inboxOf(role), authority: farm.authority };
+  const name = nameInRequests(role);
+  return {
+    token,
+    seed: new TextEncoder().encode(seed),
+    inbox: inboxOf(role),
+    authority: farm.authority,
+    ...(name === undefined ? {} : { name }),
+  };
 }
 
 function parsed(text: string): unknown {

@@ -8,7 +8,7 @@
 import type { AgentId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import {
-  adminSubject,
+  adminSubjectOf,
   askSubject,
   askSubjects,
   awaitedSubject,
@@ -67,6 +67,19 @@ export function inboxOf(role: FarmRole): string {
   }
 }
 
+/** As whom a role makes requests of people; nobody else may. No person can be called as a coordinator is. */
+export function nameInRequests(role: FarmRole): string | undefined {
+  switch (role.kind) {
+    case "coordinator":
+      return "COORDINATOR";
+    case "admin":
+      return role.name;
+    case "agent":
+    case "stranger":
+      return undefined;
+  }
+}
+
 const bundles = streamOf(objectStores.bundles);
 const artifacts = streamOf(objectStores.artifacts);
 const chains = bucketStream(buckets.chains);
@@ -86,23 +99,25 @@ export function permissionsOf(role: FarmRole): Permissions {
     case "admin":
       return {
         publish: [
-          adminSubject,
+          adminSubjectOf(role.name),
           serialSubjects,
           "$JS.API.INFO",
-          // Live chains, logs and objects are read; of what is stored, only contents are written.
+          // Live chains, logs, the audit and objects are read; of what is stored, only contents are written.
           `$JS.API.STREAM.INFO.${chains}`,
           `$JS.API.CONSUMER.CREATE.${chains}.>`,
           `$JS.API.CONSUMER.INFO.${chains}.*`,
           `$JS.API.CONSUMER.DELETE.${chains}.*`,
           `$JS.API.CONSUMER.MSG.NEXT.${chains}.*`,
           `$JS.API.DIRECT.GET.${chains}.>`,
-          `$JS.API.STREAM.INFO.${streams.logs}`,
-          // A log is read to the end that its stream's leader knows.
-          `$JS.API.STREAM.MSG.GET.${streams.logs}`,
-          `$JS.API.CONSUMER.CREATE.${streams.logs}.>`,
-          `$JS.API.CONSUMER.INFO.${streams.logs}.*`,
-          `$JS.API.CONSUMER.DELETE.${streams.logs}.*`,
-          `$JS.API.CONSUMER.MSG.NEXT.${streams.logs}.*`,
+          ...[streams.logs, streams.audit].flatMap((stream) => [
+            `$JS.API.STREAM.INFO.${stream}`,
+            // They are read to the end that their stream's leader knows.
+            `$JS.API.STREAM.MSG.GET.${stream}`,
+            `$JS.API.CONSUMER.CREATE.${stream}.>`,
+            `$JS.API.CONSUMER.INFO.${stream}.*`,
+            `$JS.API.CONSUMER.DELETE.${stream}.*`,
+            `$JS.API.CONSUMER.MSG.NEXT.${stream}.*`,
+          ]),
           ...[bundles, artifacts].flatMap((stream) => [
             `$JS.API.STREAM.INFO.${stream}`,
             `$JS.API.STREAM.MSG.GET.${stream}`,

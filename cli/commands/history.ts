@@ -81,5 +81,5 @@ export function historyTable(chains: readonly Chain[], now: number, columns?: nu
 /** Why it did not succeed. The first of a chain's jobs says it; the others follow from it. */
 function reasonOf({ outcome }: Job): string {
   if (outcome?.kind === "failed") return describeFailure(outcome.failure);
-  return outcome?.kind === "cancelled" ? causeSentence[outcome.cause] : "";
+  return outcome?.kind === "cancelled" ? causeSentence(outcome) : "";
 }

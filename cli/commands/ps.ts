@@ -75,6 +75,6 @@ function timeOf(job: Job, now: number): string {
 function detailOf(job: Job, progress: Progress | undefined): string {
   if (progress !== undefined) return progressSentence(progress);
   if (job.outcome?.kind === "failed") return describeFailure(job.outcome.failure);
-  if (job.outcome?.kind === "cancelled") return causeSentence[job.outcome.cause];
+  if (job.outcome?.kind === "cancelled") return causeSentence(job.outcome);
   return job.earlier.length > 0 && job.state === "queued" ? `attempt ${job.attempt + 1}` : "";
 }

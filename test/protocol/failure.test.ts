@@ -71,6 +71,7 @@ const examples: { readonly [K in Failure["kind"]]: Extract<Failure, { kind: K }>
     tail: ["A fatal error occurred: the chip stopped responding."],
   },
   "image-unsuitable": { kind: "image-unsuitable", detail: "it has no image for an upload over the air" },
+  "farm-restored": { kind: "farm-restored", backupAt: Date.UTC(2026, 10, 26, 12, 30), effect: "uncertain" },
   internal: { kind: "internal", detail: "no such thing" },
 };
 const all = Object.values(examples);
@@ -83,7 +84,7 @@ test("a sentence is one line and holds every offending value", () => {
   for (const failure of all) {
     const sentence = describeFailure(failure);
     expect(sentence).not.toMatch(/\n|undefined|\[object|NaN/);
-    const hidden = new Set(["kind", "tail", "effect", "code", "limit", "limitMs", "phase", "waitedMs", "isOut"]);
+    const hidden = new Set(["kind", "tail", "effect", "code", "limit", "limitMs", "phase", "waitedMs", "isOut", "backupAt"]);
     for (const [field, value] of Object.entries(failure)) {
       if (!hidden.has(field)) expect(sentence).toContain(String(value));
     }

@@ -38,6 +38,8 @@ test("every name is what it is documented to be", () => {
     progressSubject: names.progressSubject(agent, chain, "compile"),
     logSubject: names.logSubject(agent, chain, "compile"),
     adminSubject: names.adminSubject,
+    adminSubjectOf: names.adminSubjectOf("ann"),
+    auditSubject: names.auditSubject,
     leaseKey: names.leaseKey,
     presenceKey: names.presenceKey(agent),
     objectName: names.objectName(digestNumber(1)),

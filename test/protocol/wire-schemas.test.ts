@@ -8,6 +8,7 @@ import { z } from "zod";
 import * as admin from "#protocol/admin.ts";
 import * as agent from "#protocol/agent.ts";
 import * as artifact from "#protocol/artifact.ts";
+import * as audit from "#protocol/audit.ts";
 import * as chain from "#protocol/chain.ts";
 import * as failure from "#protocol/failure.ts";
 import * as ids from "#protocol/ids.ts";
@@ -19,7 +20,22 @@ import * as pairing from "#protocol/pairing.ts";
 import * as serial from "#protocol/serial.ts";
 import * as sighting from "#protocol/sighting.ts";
 
-const rooms = { admin, agent, artifact, chain, failure, ids, job, lease, messages, objects, pairing, serial, sighting };
+const rooms = {
+  admin,
+  agent,
+  artifact,
+  audit,
+  chain,
+  failure,
+  ids,
+  job,
+  lease,
+  messages,
+  objects,
+  pairing,
+  serial,
+  sighting,
+};
 
 /** Every exported schema, so that a new message cannot be forgotten here. */
 const schemas = Object.entries(rooms).flatMap(([room, exported]) =>
@@ -60,6 +76,7 @@ test("every message carries its version", () => {
     admin.DeviceRecord,
     pairing.PairedAgent,
     artifact.ArtifactManifest,
+    audit.AuditEntry,
   ]) {
     expect(schema.shape.v.safeParse(1).success).toBe(true);
     expect(schema.shape.v.safeParse(2).success).toBe(false);

@@ -55,6 +55,7 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     serveAsks: (handle) => serve("asks", handle),
     serveObjects: () => ({ stop: () => undefined }),
     serveAdmin: (handle) => serve("admin", handle),
+    audit: (entry) => connection.requestInOrder("audit", timeoutMs, () => trace(`${end} notes ${entry.kind}`)),
     listenProgress: () => ({ stop: () => undefined }),
     onSightings: (handle) =>
       sightingsOf(server).listen({ end, hear: (sightings) => process.deliver(() => handle(sightings)) }),

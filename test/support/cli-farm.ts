@@ -17,9 +17,6 @@ import { AgentId, BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import type { SerialPortView } from "#protocol/serial.ts";
 import { farmVersion } from "#protocol/version.ts";
-import { jsonLine } from "#cli/clean-text.ts";
-import { invoke } from "#cli/invocation.ts";
-import type { Session } from "#cli/session.ts";
 import type { Connection } from "#bus/connection.ts";
 import { askCoordinator } from "#bus/agent-client.ts";
 import { askAdmin } from "#bus/farm-client.ts";
@@ -27,6 +24,7 @@ import { laneSource } from "#bus/lanes.ts";
 import { announce } from "#bus/presence.ts";
 import { FarmWork } from "#test/support/cli-farm-work.ts";
 import { type TestServer, testServer } from "#test/support/nats-server.ts";
+import { type QuietEnd, runQuietly } from "#test/support/quiet-cli.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -172,36 +170,13 @@ export class CliFarm implements AsyncDisposable {
   }
 
   /** Runs a command line to its end inside this process, which takes a tenth of the time. Nobody can be asked. */
-  async within(
-    ...argv: readonly string[]
-  ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
-    const [out, err]: [string[], string[]] = [[], []];
-    const session: Session = {
-      servers: this.server.url,
-      credentials: join(this.home.path, "credentials.json"),
-      environment: {},
-      cacheFolder: join(this.home.path, "cache"),
-      terminal: {
-        line: (text) => void out.push(`${text}\n`),
-        note: (text) => void err.push(`${text}\n`),
-        json: (value) => void out.push(`${jsonLine(value)}\n`),
-        draw: () => undefined,
-        isLive: false,
-        canAsk: false,
-        ask: () => Promise.resolve(""),
-        size: () => ({ columns: 80, rows: 24 }),
-        paint: (_colour, text) => text,
-      },
-      clock: systemClock,
-      interrupted: new AbortController().signal,
-    };
-    const code = await invoke({
+  within(...argv: readonly string[]): Promise<QuietEnd> {
+    const { path } = this.home;
+    const credentials = join(path, "credentials.json");
+    return runQuietly(
+      { servers: this.server.url, credentials, environment: {}, cacheFolder: join(path, "cache") },
       argv,
-      makeSession: () => Promise.resolve(session),
-      interrupted: session.interrupted,
-      say: (text) => err.push(`flashyard: ${text}\n`),
-    });
-    return { code, out: out.join(""), err: err.join("") };
+    );
   }
 
   spawn(...args: readonly string[]): RunningCli {

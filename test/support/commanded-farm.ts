@@ -152,6 +152,8 @@ export class CommandedFarm implements AsyncDisposable {
   async settled(): Promise<void> {
     await Promise.all([this.#user, ...this.puppets.map(({ connection }) => connection)].map((one) => one.flush()));
     const stranger = this.puppets[0]!;
+    // What people ask waits for its entry in the audit, one behind the other.
+    await this.ask({ v: 1, kind: "change-rollout", id: chainNumber(0), action: "resume" });
     const nothing = { v: 1, boot: bootNumber(0), chain: chainNumber(0), job: "compile", attempt: 1 } as const;
     await this.#untilAnswered(() => {
       const ask = { kind: "claim", ...nothing };

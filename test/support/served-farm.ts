@@ -34,7 +34,11 @@ export class ServedFarm implements AsyncDisposable {
   }
 
   static async start(): Promise<ServedFarm> {
-    const server = await testServer();
+    return ServedFarm.on(await testServer());
+  }
+
+  /** On a server that may hold a farm already, and that ends with it. */
+  static async on(server: TestServer): Promise<ServedFarm> {
     const farm = new ServedFarm(server, await server.connect("user"), await server.connect("coordinator"));
     await farm.#coordinator.start();
     return farm;

@@ -1,0 +1,33 @@
+/** A nats-server of one's own for a while, signed in to as its coordinator. */
+import { createUser } from "@nats-io/nkeys";
+import { type Connection, connect } from "#bus/connection.ts";
+import { startEmbeddedServer } from "#bus/embedded-server.ts";
+import { farmTokens, userToken } from "#bus/identity/accounts.ts";
+import { readFarmKeys } from "#bus/identity/farm-keys.ts";
+import { inboxOf } from "#bus/identity/permissions.ts";
+
+export interface OwnServer extends AsyncDisposable {
+  readonly connection: Connection;
+}
+
+/**
+ * @param keys the file of the farm's keys; where there is none, nobody signs in
+ * @throws as `startEmbeddedServer`, `readFarmKeys` and `connect`
+ */
+export async function startOwnServer(binary: string, folder: string, keys: string): Promise<OwnServer> {
+  await using started = new AsyncDisposableStack();
+  const found = await readFarmKeys(keys);
+  const identity = found === undefined ? undefined : { keys: found, tokens: await farmTokens(found, {}) };
+  const server = await startEmbeddedServer({ binary, folder, ...(identity === undefined ? {} : { identity }) });
+  started.defer(() => server.stop());
+  const role = { kind: "coordinator" } as const;
+  const user = createUser();
+  const signIn =
+    found === undefined
+      ? undefined
+      : { token: await userToken(found, role, user), seed: user.getSeed(), inbox: inboxOf(role) };
+  const connection = await connect(server.url, "flashyard restore", signIn);
+  started.defer(() => connection.close());
+  const running = started.move();
+  return { connection, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}

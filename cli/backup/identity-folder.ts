@@ -1,0 +1,56 @@
+/** The folder of the farm's keys on this machine. */
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { defaultHome } from "#actor/agent-settings.ts";
+import { messageOf, UsageError } from "#protocol/errors.ts";
+import { identityFile, nameInIdentity } from "#cli/backup/contents.ts";
+import type { Backup } from "#cli/backup/read-backup.ts";
+
+/** As it is named, in FLASHYARD_IDENTITY, or where `flashyard up` has it. */
+export function identityFolder(environment: NodeJS.ProcessEnv, named?: string): string {
+  return named ?? environment["FLASHYARD_IDENTITY"] ?? join(defaultHome(environment), "farm", "identity");
+}
+
+export const coordinatorFile = (folder: string) => join(folder, "coordinator.json");
+export const keysFile = (folder: string) => join(folder, "keys.json");
+
+/**
+ * Where the keys are that open the farm of a backup: in the folder, or where there are none in what was unpacked.
+ * @throws UsageError `other-keys` when the folder has those of another farm
+ */
+export async function keysFor(backup: Backup, folder: string): Promise<string> {
+  const [kept, own] = [identityFile("keys.json"), await contentIn(keysFile(folder))];
+  if (own === undefined) return dirname(backup.pathOf(kept));
+  if (!backup.has(kept) || own.equals(await readFile(backup.pathOf(kept)))) return folder;
+  throw new UsageError(
+    "other-keys",
+    `${folder} holds the keys of another farm than the backup's: move them away, or name another folder with --identity`,
+  );
+}
+
+/** Writes what is not there yet; what is there stays. @throws UsageError `keys-not-written` */
+export async function restoreKeys(backup: Backup, folder: string): Promise<number> {
+  const names = backup.manifest.files.flatMap(({ path }) => nameInIdentity(path) ?? []);
+  let written = 0;
+  try {
+    if (names.length > 0) await mkdir(folder, { recursive: true, mode: 0o700 });
+    for (const name of names) {
+      const target = join(folder, name);
+      if ((await contentIn(target)) !== undefined) continue;
+      const content = await readFile(backup.pathOf(identityFile(name)));
+      await writeFile(target, content, { mode: 0o600, flag: "wx", flush: true });
+      written += 1;
+    }
+    return written;
+  } catch (error) {
+    const message = `the farm is restored, but its keys cannot be written to ${folder}: ${messageOf(error)}`;
+    throw new UsageError("keys-not-written", message, { cause: error });
+  }
+}
+
+function contentIn(path: string): Promise<Buffer | undefined> {
+  return readFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw new UsageError("bad-keys", `${path} cannot be read: ${messageOf(error)}`, { cause: error });
+  });
+}

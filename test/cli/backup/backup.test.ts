@@ -1,0 +1,292 @@
+/** Backing a farm up and restoring it, against real servers and the real coordinator. */
+import { createHash, randomBytes } from "node:crypto";
+import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { jetstreamManager } from "@nats-io/jetstream";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#actor/clock.ts";
+import { digestOf } from "#actor/digest.ts";
+import type { Connection } from "#bus/connection.ts";
+import { CoordinatorLease } from "#bus/coordinator-lease.ts";
+import { ObjectStore } from "#bus/object-store.ts";
+import { keptStreams, manifestName } from "#cli/backup/contents.ts";
+import { BootId } from "#protocol/ids.ts";
+import { objectStores, streams } from "#protocol/names.ts";
+import { built, chainNumber, flashed, installRequest, buildRequest } from "#test/support/farm-builders.ts";
+import { testServer, type TestServer } from "#test/support/nats-server.ts";
+import { ServedFarm } from "#test/support/served-farm.ts";
+import { type QuietEnd, runQuietly } from "#test/support/quiet-cli.ts";
+import { tarOf } from "#test/support/tar-bytes.ts";
+import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
+
+let folder: TemporaryFolder;
+let farm: ServedFarm;
+/** Of a farm with chains that have ended and others under way. */
+let file: string;
+const object = Buffer.from("an image");
+
+/** Without a URL: whatever this machine has. */
+function run(url: string | undefined, ...argv: readonly string[]): Promise<QuietEnd> {
+  const { path } = folder;
+  const environment = { FLASHYARD_HOME: path };
+  const cacheFolder = join(homedir(), ".cache", "flashyard");
+  return runQuietly({ servers: url, credentials: join(path, "nobody.json"), environment, cacheFolder }, argv);
+}
+
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  farm = await ServedFarm.start();
+  const [builder, flasher] = [await farm.agent("compile", "builder"), await farm.agent("upload", "flasher")];
+  const build = async () => {
+    const job = await builder.next();
+    await job.claim();
+    await job.report(built());
+  };
+  const upload = async () => {
+    const job = await flasher.next();
+    await job.claim();
+    return job;
+  };
+  await farm.submit(installRequest(1));
+  await build();
+  await (await upload()).report(flashed);
+  await farm.untilArchived();
+  await farm.submit(installRequest(2));
+  await build();
+  await (await upload()).claimFlash();
+  await farm.submit(installRequest(3));
+  await (await builder.next()).claim();
+  await farm.submit(buildRequest(4));
+  await new ObjectStore(farm.user, objectStores.artifacts).put(digestOf(object), object);
+  file = join(folder.path, "farm.tar.zst");
+  expect(await run(farm.server.url, "backup", file)).toMatchObject({ code: 0, err: "" });
+});
+afterAll(async () => {
+  await farm[Symbol.asyncDispose]();
+  await folder[Symbol.asyncDispose]();
+});
+
+async function messagesIn(connection: Connection): Promise<number> {
+  const manager = await jetstreamManager(connection);
+  const infos = await Promise.all(
+    keptStreams.map(({ stream }) =>
+      manager.streams.info(stream).then(
+        ({ state }) => state.messages,
+        () => 0,
+      ),
+    ),
+  );
+  return infos.reduce((sum, messages) => sum + messages, 0);
+}
+
+describe("a backup", () => {
+  test("is whole, for its owner only, and leaves nothing beside it", async () => {
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expect((await readdir(folder.path)).filter((name) => name.startsWith("farm.tar.zst"))).toEqual(["farm.tar.zst"]);
+    const { code, out } = await run(undefined, "backup", "--check", file);
+    expect(code).toBe(0);
+    expect(out).toMatch(/whole, made 20.* by flashyard/);
+    expect(out).toMatch(/KV_fy_chains +3 messages/);
+    expect(out).toMatch(/KV_fy_history +1 message\n/);
+    expect(out).not.toMatch(/OBJ_|FY_LOGS/);
+    expect(out).toMatch(/no keys/);
+  });
+
+  test("does not replace a file, and one that cannot be written leaves nothing", async () => {
+    expect(await run(farm.server.url, "backup", file)).toMatchObject({ code: 2, err: /is there already/ });
+    const nowhere = join(folder.path, "no-folder", "farm.tar.zst");
+    expect(await run(farm.server.url, "backup", nowhere)).toMatchObject({ code: 2, err: /cannot be written/ });
+  });
+});
+
+describe("a restore", () => {
+  test("brings back history, devices and audit, ends what was under way, and dispatches nothing", async () => {
+    await using next = await restored(file);
+    const { out, code } = next.ran;
+    expect(code).toBe(0);
+    expect(out).toMatch(/3 chains/);
+    const { farm: other } = next;
+    const agent = await other.agent("upload", "flasher");
+    const builder = await other.agent("compile", "builder");
+    await other.untilKnown("flasher");
+    await other.untilKnown("builder");
+    await other.untilArchived();
+    expect(await other.history()).toEqual(expect.arrayContaining([1, 2, 3, 4].map(chainNumber)));
+    const before = await farm.chain(chainNumber(1));
+    expect(await other.chain(chainNumber(1))).toEqual(before);
+    expect((await other.chain(chainNumber(2))).upload).toMatchObject({
+      state: "unknown",
+      outcome: { failure: { kind: "farm-restored" } },
+    });
+    expect((await other.chain(chainNumber(3))).compile).toMatchObject({
+      state: "cancelled",
+      outcome: { cause: "restored" },
+    });
+    const devices = await farm.ask("devices", { v: 1, kind: "devices" });
+    const device = (answer: typeof devices, name: string) =>
+      answer.devices.find(({ configuration }) => configuration === name);
+    const now = await other.ask("devices", { v: 1, kind: "devices" });
+    expect(device(now, "device 1")).toEqual(device(devices, "device 1"));
+    expect(device(now, "device 2")).toMatchObject({ state: "unknown" });
+    expect([agent.deliveries, builder.deliveries]).toEqual([0, 0]);
+    // A person who has looked settles it.
+    const settled = await other.ask("device-resolved", {
+      v: 1,
+      kind: "resolve-device",
+      reference: chainNumber(2),
+      isRunning: true,
+    });
+    expect(settled.chain.upload?.state).toBe("succeeded");
+  });
+
+  test("with --objects brings back images as well", async () => {
+    const full = join(folder.path, "full.tar.zst");
+    expect((await run(farm.server.url, "backup", full, "--objects", "--logs")).out).toMatch(/OBJ_fy_artifacts/);
+    await using next = await restored(full);
+    expect(await new ObjectStore(next.farm.user, objectStores.artifacts).has(digestOf(object))).toBe(true);
+  });
+
+  test("is refused for a farm that holds something, with what to do, and changes nothing", async () => {
+    await farm.stopCoordinator();
+    const held = await messagesIn(farm.user);
+    const { code, err } = await run(farm.server.url, "restore", file);
+    expect(code).toBe(2);
+    expect(err).toMatch(/holds something already.*empty store/);
+    expect(await messagesIn(farm.user)).toBe(held);
+  });
+
+  test("is refused while a coordinator leads", async () => {
+    await using server = await testServer();
+    const connection = await server.connect();
+    const self = { holder: BootId.parse(randomBytes(8).toString("hex")), host: "attic", pid: 7 };
+    const lease = new CoordinatorLease(connection, systemClock, self);
+    expect(await lease.take()).toBe(true);
+    const { code, err } = await run(server.url, "restore", file);
+    expect(code).toBe(2);
+    expect(err).toMatch(/a coordinator works here \(process 7 on attic\)/);
+    expect(await messagesIn(connection)).toBe(0);
+  });
+
+  test("lets a coordinator take over at once", async () => {
+    await using server = await testServer();
+    expect(await run(server.url, "restore", file)).toMatchObject({ code: 0 });
+    const self = { holder: BootId.parse(randomBytes(8).toString("hex")), host: "attic", pid: 7 };
+    expect(await new CoordinatorLease(await server.connect(), systemClock, self).take()).toBe(true);
+  });
+
+  test("into a home is found by the server that runs there next", async () => {
+    const home = join(folder.path, "home");
+    const { code, err } = await run(undefined, "restore", file, "--home", home);
+    expect([code, err.replace(/^nats-server: .*\n/, "")]).toEqual([0, ""]);
+    expect(await run(undefined, "restore", file, "--home", home)).toMatchObject({
+      code: 2,
+      err: /holds something already/,
+    });
+  });
+});
+
+describe("a damaged archive is refused, and nothing is written:", () => {
+  let server: TestServer;
+  let connection: Connection;
+  let tar: Buffer;
+  beforeAll(async () => {
+    server = await testServer();
+    connection = await server.connect();
+    tar = zstdDecompressSync(await readFile(file));
+  });
+  afterAll(() => server[Symbol.asyncDispose]());
+
+  async function expectRefused(name: string, bytes: Uint8Array, reason: RegExp): Promise<void> {
+    const path = join(folder.path, `${name}.tar.zst`);
+    await writeFile(path, bytes);
+    for (const command of [
+      ["restore", path],
+      ["backup", "--check", path],
+    ]) {
+      const { code, err } = await run(server.url, ...command);
+      expect(err).toMatch(reason);
+      expect(err).toMatch(/is no whole backup/);
+      expect(code).toBe(2);
+    }
+    expect(await messagesIn(connection)).toBe(0);
+  }
+
+  /** A backup of these files, with a manifest that fits them. */
+  function forged(files: readonly (readonly [string, string])[], more: object = {}): Buffer {
+    const listed = files.map(([path, content]) => ({
+      path,
+      bytes: Buffer.byteLength(content),
+      sha256: createHash("sha256").update(content).digest("hex"),
+      ...(path.startsWith("streams/") ? { messages: content.split("\n").length - 1 } : {}),
+    }));
+    const manifest = { kind: "flashyard-backup", v: 1, version: "0.1.0", at: 0, files: listed, ...more };
+    const entries = [[manifestName, JSON.stringify(manifest)] as const, ...files];
+    return zstdCompressSync(tarOf(entries.map(([path, content]) => ({ path, content }))));
+  }
+
+  test("cut off anywhere", async () => {
+    const whole = await readFile(file);
+    for (const part of [0.1, 0.5, 0.9]) {
+      await expectRefused("cut", whole.subarray(0, Math.floor(whole.length * part)), /unexpected end|no whole backup/);
+    }
+    const tarCut = zstdCompressSync(tar.subarray(0, Math.floor(tar.length / 1_024) * 512));
+    await expectRefused("cut-inside", tarCut, /missing|no sound tar|has been changed/);
+  });
+
+  test("with a changed byte, packed or unpacked", async () => {
+    const packed = Buffer.from(await readFile(file));
+    packed[Math.floor(packed.length / 2)]! ^= 0xff;
+    await expectRefused("flipped", packed, /./);
+    const unpacked = Buffer.from(tar);
+    const at = unpacked.indexOf("device 1");
+    unpacked[unpacked.lastIndexOf("device-1.local") + 2]! ^= 1;
+    expect(at).toBeGreaterThan(0);
+    await expectRefused("changed", zstdCompressSync(unpacked), /has been changed/);
+  });
+
+  test("no archive, an empty one, or that of another program", async () => {
+    await expectRefused("text", Buffer.from("a shopping list"), /./);
+    await expectRefused("empty", new Uint8Array(), /./);
+    await expectRefused(
+      "foreign",
+      zstdCompressSync(tarOf([{ path: "etc/passwd", content: "root" }])),
+      /begins with no manifest/,
+    );
+    await expectRefused("newer", forged([], { v: 2 }), /another program, or of a newer flashyard/);
+  });
+
+  test("with paths that lead out of it, links, or files that it does not list", async () => {
+    const manifest = { kind: "flashyard-backup", v: 1, version: "0.1.0", at: 0, files: [] };
+    const head = { path: manifestName, content: JSON.stringify(manifest) };
+    const outside = zstdCompressSync(tarOf([head, { path: "../outside", content: "x" }]));
+    await expectRefused("outside", outside, /leads out/);
+    const absolute = zstdCompressSync(tarOf([head, { path: "/etc/outside", content: "x" }]));
+    await expectRefused("absolute", absolute, /absolute path/);
+    const link = tarOf([head, { path: "identity/keys.json", type: "SymbolicLink", linkpath: "/etc/passwd" }]);
+    await expectRefused("link", zstdCompressSync(link), /SymbolicLink/);
+    await expectRefused(
+      "unlisted",
+      zstdCompressSync(tarOf([head, { path: "more", content: "x" }])),
+      /not what its manifest says/,
+    );
+    await expectRefused("traversal", forged([["identity/../../outside", "x"]]), /does not know/);
+    expect(await stat(join(dirname(folder.path), "outside")).catch(() => undefined)).toBeUndefined();
+  });
+
+  test("with messages for other subjects than its stream's", async () => {
+    const line = `${JSON.stringify({ subject: "fy.upload.pi", text: "{}" })}\n`;
+    await expectRefused("elsewhere", forged([["streams/KV_fy_history.jsonl", line]]), /none of its stream/);
+    await expectRefused("lane", forged([["streams/FY_LANES.jsonl", line]]), /does not know/);
+    await expectRefused("nonsense", forged([[`streams/${streams.audit}.jsonl`, "nonsense\n"]]), /none of its stream/);
+  });
+});
+
+/** A new server with what a backup holds, and a coordinator that starts on it. */
+async function restored(path: string) {
+  const server = await testServer();
+  const ran = await run(server.url, "restore", path);
+  const next = await ServedFarm.on(server);
+  return { ran, farm: next, [Symbol.asyncDispose]: () => next[Symbol.asyncDispose]() };
+}
