@@ -9,7 +9,7 @@ import { askAdmin } from "#bus/farm-client.ts";
 import { farmTokens, userToken } from "#bus/identity/accounts.ts";
 import { agentSigner } from "#bus/identity/agent-signer.ts";
 import { type FarmKeys, farmKeysIn } from "#bus/identity/farm-keys.ts";
-import { type FarmRole, inboxOf } from "#bus/identity/permissions.ts";
+import { type FarmRole, inboxOf, nameInRequests } from "#bus/identity/permissions.ts";
 import { Coordinator } from "#coordinator/coordinator.ts";
 import type { AdminAnswer, AdminRequest } from "#protocol/admin.ts";
 import { serverBinary } from "#test/support/nats-server.ts";
@@ -64,7 +64,9 @@ export class IdentifiedFarm implements AsyncDisposable {
   }
 
   async connect(role: FarmRole, token: string, user: KeyPair): Promise<Connection> {
-    const connection = await connect(this.url, role.kind, { token, seed: user.getSeed(), inbox: inboxOf(role) });
+    const name = nameInRequests(role);
+    const who = { token, seed: user.getSeed(), inbox: inboxOf(role), ...(name === undefined ? {} : { name }) };
+    const connection = await connect(this.url, role.kind, who);
     this.#connections.push(connection);
     return connection;
   }
