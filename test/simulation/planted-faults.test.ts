@@ -17,6 +17,8 @@ interface Planted {
   /** One of these is broken first. */
   readonly breaks: readonly number[];
   readonly options: SimulationOptions;
+  /** Where the search begins: near a seed that shows a rare mistake, which is some hundred seeds from the next one. */
+  readonly from?: number;
 }
 
 /** The devices, the answers and the ends are judged, and not the farm as the core sees it. */
@@ -120,6 +122,7 @@ const planted: readonly Planted[] = [
   },
   {
     name: "a person's word that is lost because its chain was just being archived",
+    from: 760,
     breaks: [5, 7],
     options: { decide: inCore.forgetsWhatWasSettled, focus: ["server-restart"], ...seenOutside },
   },
@@ -166,6 +169,7 @@ const planted: readonly Planted[] = [
   },
   {
     name: "agents that are not heard anew after a commit that failed",
+    from: 700,
     breaks: [9],
     options: { plantFault: inShell.hearsAgentsOnce, focus: ["server-restart", "agent-pause"], mode: "liveness" },
   },
@@ -207,6 +211,7 @@ const planted: readonly Planted[] = [
   },
   {
     name: "an agent that builds on when its lease is over",
+    from: 240,
     breaks: [11],
     options: { agentFault: byAgent.outlivesItsLease, focus: ["agent-cut"], ...seenOutside },
   },
@@ -218,8 +223,8 @@ const planted: readonly Planted[] = [
 ];
 
 /** The first seed that breaks one of these promises, or undefined. */
-async function firstBroken({ options, breaks }: Planted): Promise<Verdict | undefined> {
-  for (let seed = 1; seed <= seedMax; seed += 1) {
+async function firstBroken({ options, breaks, from = 1 }: Planted): Promise<Verdict | undefined> {
+  for (let seed = from; seed < from + seedMax; seed += 1) {
     const verdict = await simulate(seed, options);
     const first = verdict.violations[0];
     if (first !== undefined && breaks.includes(Number(first.split(":")[0]))) return verdict;
