@@ -10,6 +10,7 @@ import type { Connection } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { newAgentSecrets, publicKeysOf } from "#bus/identity/agent-keys.ts";
 import { type Credentials, readCredentials, writeCredentials } from "#bus/identity/credentials.ts";
+import { statedBy } from "#cli/stated-by.ts";
 
 export interface LocalAgent {
   readonly name: string;
@@ -48,7 +49,7 @@ export async function enrolLocally(
   const secrets = seed === undefined || unseal === undefined ? newAgentSecrets() : { seed, unseal };
   const identity = { agent, lane, host: hostname(), ...publicKeysOf(secrets) };
   const answer = await poll(limits.clock, { ...enrolLimits, signal: limits.signal }, () =>
-    askAdmin(connection, { v: 1, kind: "enrol-agent", ...identity }).catch((error: unknown) => {
+    askAdmin(connection, { v: 1, kind: "enrol-agent", ...identity, by: statedBy() }).catch((error: unknown) => {
       if (error instanceof UnavailableError) return undefined;
       throw error;
     }),

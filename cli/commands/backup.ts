@@ -1,9 +1,8 @@
 /** `flashyard backup`: all that the farm must not lose, in one file. */
-import { UsageError } from "#protocol/errors.ts";
 import { signIn } from "#bus/identity/sign-in.ts";
 import type { BackupManifest } from "#cli/backup/contents.ts";
 import { nameInIdentity } from "#cli/backup/contents.ts";
-import { coordinatorFile, identityFolder } from "#cli/backup/identity-folder.ts";
+import { coordinatorFile, keysFolder, requireKeys } from "#cli/backup/keys-folder.ts";
 import { openBackup } from "#cli/backup/read-backup.ts";
 import { writeBackup } from "#cli/backup/write-backup.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
@@ -33,19 +32,11 @@ async function checked(file: string): Promise<BackupManifest> {
 
 async function made(session: Session, file: string, options: BackupOptions): Promise<BackupManifest> {
   const { clock, environment, servers } = session;
-  const identity = identityFolder(environment, options.identity);
+  const identity = keysFolder(environment, options.identity);
   const path = coordinatorFile(identity);
-  const { connection, credentials } = await signIn({ path, servers, name: "flashyard backup" }).catch(
-    (error: unknown) => {
-      if (!(error instanceof UsageError) || error.code !== "not-let-in") throw error;
-      throw new UsageError(
-        "no-identity",
-        `a backup reads everything, which only the coordinator may: make it on the coordinator's machine, or name the folder of the farm's keys with --identity (${path} does not open this farm)`,
-        { cause: error },
-      );
-    },
-  );
+  const { connection, credentials } = await signIn({ path, servers, name: "flashyard backup" });
   try {
+    requireKeys(connection, credentials, path);
     const wanted = new Set<"logs" | "objects">();
     if (options.logs === true) wanted.add("logs");
     if (options.objects === true) wanted.add("objects");

@@ -9,7 +9,7 @@ import { signIn } from "#bus/identity/sign-in.ts";
 import { replicaWish } from "#bus/replicas.ts";
 import { resolveServerBinary } from "#bus/server-binary.ts";
 import { checkServer } from "#bus/server-check.ts";
-import { coordinatorFile, identityFolder, keysFile, keysFor, restoreKeys } from "#cli/backup/identity-folder.ts";
+import { coordinatorFile, keysFolder, keysFile, keysFor, requireKeys, restoreKeys } from "#cli/backup/keys-folder.ts";
 import { openBackup } from "#cli/backup/read-backup.ts";
 import { type Restored, restoreFarm } from "#cli/backup/restore-farm.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
@@ -28,7 +28,7 @@ export async function runRestore(session: Session, file: string, options: Restor
   await using backup = await openBackup(file);
   const home = options.home ?? join(defaultHome(environment), "farm");
   const own = options.identity ?? (options.home === undefined ? undefined : join(home, "identity"));
-  const identity = identityFolder(environment, own);
+  const identity = keysFolder(environment, own);
   const keys = await keysFor(backup, identity);
   const topology = { replicas: replicaWish(environment["FLASHYARD_REPLICAS"]) };
   const restore = async (connection: Connection) => {
@@ -38,8 +38,10 @@ export async function runRestore(session: Session, file: string, options: Restor
   let restored: Restored;
   if (servers === undefined) restored = await intoHome(session, home, keysFile(keys), restore);
   else {
-    const { connection } = await signIn({ path: coordinatorFile(keys), servers, name: "flashyard restore" });
+    const path = coordinatorFile(keys);
+    const { connection, credentials } = await signIn({ path, servers, name: "flashyard restore" });
     try {
+      requireKeys(connection, credentials, path);
       restored = await restore(connection);
     } finally {
       await connection.close();

@@ -8,14 +8,22 @@ import { jetstreamManager } from "@nats-io/jetstream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#actor/clock.ts";
 import { digestOf } from "#actor/digest.ts";
+import { silentLog } from "#actor/log.ts";
+import { ChainStore } from "#bus/chain-store.ts";
 import type { Connection } from "#bus/connection.ts";
+import { coordinatorPorts } from "#bus/coordinator-ports.ts";
+import { startEmbeddedServer } from "#bus/embedded-server.ts";
+import { askAdmin } from "#bus/farm-client.ts";
+import { identityFolder } from "#bus/identity/identity-folder.ts";
+import { signIn } from "#bus/identity/sign-in.ts";
+import { Coordinator } from "#coordinator/coordinator.ts";
 import { CoordinatorLease } from "#bus/coordinator-lease.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { keptStreams, manifestName } from "#cli/backup/contents.ts";
 import { BootId } from "#protocol/ids.ts";
 import { objectStores, streams } from "#protocol/names.ts";
 import { built, chainNumber, flashed, installRequest, buildRequest } from "#test/support/farm-builders.ts";
-import { testServer, type TestServer } from "#test/support/nats-server.ts";
+import { serverBinary, testServer, type TestServer } from "#test/support/nats-server.ts";
 import { ServedFarm } from "#test/support/served-farm.ts";
 import { type QuietEnd, runQuietly } from "#test/support/quiet-cli.ts";
 import { tarOf } from "#test/support/tar-bytes.ts";
@@ -184,6 +192,74 @@ describe("a restore", () => {
       code: 2,
       err: /holds something already/,
     });
+  });
+});
+
+describe("a farm in which machines sign in", () => {
+  let home: string;
+  let kept: string;
+
+  beforeAll(async () => {
+    home = join(folder.path, "signed");
+    kept = join(folder.path, "signed.tar.zst");
+    const identity = join(home, "identity");
+    const { keys, tokens } = await identityFolder(identity, "nats://127.0.0.1:4222");
+    const server = await startEmbeddedServer({
+      binary: await serverBinary(),
+      folder: join(home, "nats"),
+      identity: { keys, tokens },
+    });
+    try {
+      expect(await run(server.url, "backup", kept)).toMatchObject({ code: 2, err: /only the coordinator may/ });
+      const { connection } = await signIn({
+        path: join(identity, "coordinator.json"),
+        servers: server.url,
+        name: "test",
+      });
+      const coordinator = new Coordinator(coordinatorPorts(connection), systemClock, silentLog);
+      await coordinator.start();
+      expect(await askAdmin(connection, { v: 1, kind: "submit", chains: [installRequest(1)] })).toMatchObject({
+        kind: "accepted",
+      });
+      await coordinator.stop();
+      await connection.close();
+      expect(await run(server.url, "backup", kept, "--identity", identity)).toMatchObject({ code: 0, err: "" });
+    } finally {
+      await server.stop();
+    }
+  });
+
+  test("is backed up with its keys, and they open what is restored", async () => {
+    expect((await run(undefined, "backup", "--check", kept)).out).toMatch(/the farm's keys \(3 files\)/);
+    const next = join(folder.path, "signed-again");
+    expect(await run(undefined, "restore", kept, "--home", next)).toMatchObject({ code: 0 });
+    for (const name of ["keys.json", "coordinator.json", "admin.json"]) {
+      const [before, now] = [join(home, "identity", name), join(next, "identity", name)];
+      expect(await readFile(now)).toEqual(await readFile(before));
+      expect((await stat(now)).mode & 0o777).toBe(0o600);
+    }
+    const { keys, tokens } = await identityFolder(join(next, "identity"), "nats://127.0.0.1:4222");
+    const server = await startEmbeddedServer({
+      binary: await serverBinary(),
+      folder: join(next, "nats"),
+      identity: { keys, tokens },
+    });
+    const who = { path: join(next, "identity", "coordinator.json"), servers: server.url, name: "test" };
+    const { connection } = await signIn(who);
+    const found = await new ChainStore(connection).load();
+    expect(found.chains).toMatchObject([{ id: chainNumber(1), upload: { state: "cancelled" } }]);
+    await connection.close();
+    await server.stop();
+  });
+
+  test("is not restored where another farm's keys are, and nothing is written", async () => {
+    const other = join(folder.path, "other");
+    await identityFolder(join(other, "identity"), "nats://127.0.0.1:4222");
+    const before = await readFile(join(other, "identity", "keys.json"));
+    const { code, err } = await run(undefined, "restore", kept, "--home", other);
+    expect([code, err]).toEqual([2, expect.stringMatching(/the keys of another farm/)]);
+    expect(await readFile(join(other, "identity", "keys.json"))).toEqual(before);
+    expect(await readdir(other)).toEqual(["identity"]);
   });
 });
 

@@ -3,16 +3,30 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { defaultHome } from "#actor/agent-settings.ts";
 import { messageOf, UsageError } from "#protocol/errors.ts";
+import type { Connection } from "#bus/connection.ts";
+import type { Credentials } from "#bus/identity/credentials.ts";
+import { requireRole } from "#bus/identity/sign-in.ts";
 import { identityFile, nameInIdentity } from "#cli/backup/contents.ts";
 import type { Backup } from "#cli/backup/read-backup.ts";
 
 /** As it is named, in FLASHYARD_IDENTITY, or where `flashyard up` has it. */
-export function identityFolder(environment: NodeJS.ProcessEnv, named?: string): string {
+export function keysFolder(environment: NodeJS.ProcessEnv, named?: string): string {
   return named ?? environment["FLASHYARD_IDENTITY"] ?? join(defaultHome(environment), "farm", "identity");
 }
 
 export const coordinatorFile = (folder: string) => join(folder, "coordinator.json");
 export const keysFile = (folder: string) => join(folder, "keys.json");
+
+/** Whoever has no credentials is let in by a farm as well, to ask to be paired. @throws UsageError `no-keys` */
+export function requireKeys(connection: Connection, credentials: Credentials | undefined, path: string): void {
+  requireRole(credentials, path, { kind: "coordinator" });
+  if (credentials !== undefined || connection.info?.auth_required !== true) return;
+  throw new UsageError(
+    "no-keys",
+    `in this farm only the coordinator may read and write everything, and there is no ${path}: ` +
+      "do this on the coordinator's machine, or name the folder of the farm's keys with --identity",
+  );
+}
 
 /**
  * Where the keys are that open the farm of a backup: in the folder, or where there are none in what was unpacked.
@@ -20,7 +34,7 @@ export const keysFile = (folder: string) => join(folder, "keys.json");
  */
 export async function keysFor(backup: Backup, folder: string): Promise<string> {
   const [kept, own] = [identityFile("keys.json"), await contentIn(keysFile(folder))];
-  if (own === undefined) return dirname(backup.pathOf(kept));
+  if (own === undefined) return backup.has(kept) ? dirname(backup.pathOf(kept)) : folder;
   if (!backup.has(kept) || own.equals(await readFile(backup.pathOf(kept)))) return folder;
   throw new UsageError(
     "other-keys",
