@@ -13,8 +13,27 @@ import { insideOf, type Sandbox, type SandboxPlace, type SandboxSettings } from 
 import { giveTree, letPass, ownFolder } from "#compile-agent/sandbox/tree-owner.ts";
 import { measureTree } from "#compile-agent/tree-note.ts";
 
-/** As the build user: everything of it but this shell, until there is nothing. What a dead parent has not reaped stays for ever. */
-const endScript = "for try in 1 2 3 4 5 6 7 8 9 10; do kill -s KILL -- -1 2>/dev/null || exit 0; sleep 0.1; done";
+/**
+ * Ends every process of a user, each by its own number: `kill -1` spares nobody where its caller kept a capability. Exit code 0: none
+ * is left but what its parent has not reaped.
+ */
+const endScript = `
+[ "\${1:-0}" -gt 0 ] || exit 1
+for try in 1 2 3 4 5 6 7 8 9 10; do
+  left=
+  for file in /proc/[0-9]*/status; do
+    state= owner=
+    while read -r name value rest; do
+      case $name in State:) state=$value ;; Uid:) owner=$value; break ;; esac
+    done < "$file"
+    [ "$owner" = "$1" ] && [ "$state" != Z ] && [ "$state" != X ] || continue
+    left=1 pid=\${file#/proc/}
+    kill -s KILL "\${pid%/status}"
+  done
+  [ -n "$left" ] || exit 0
+  sleep 0.1
+done
+exit 1`;
 
 /** @returns the sandbox, or why there is none; then nothing has been changed. */
 export async function userSandbox(settings: SandboxSettings, place: SandboxPlace): Promise<Sandbox | string> {
@@ -49,7 +68,7 @@ function sandboxOf(settings: SandboxSettings, place: SandboxPlace, user: BuildUs
   const { memoryBytesMax, processesMax, diskBytesMax, sharesTools } = settings;
   const openEnvironment = onceFor(makeReadable);
   const asUser = ["setpriv", "--reuid", String(user.uid), "--regid", String(user.gid), "--clear-groups"];
-  const endCommand = [...asUser, "sh", "-c", endScript];
+  const endCommand = ["sh", "-c", endScript, "end", String(user.uid)];
   return {
     level: "user",
     owner: user,
