@@ -2,6 +2,7 @@
 import { availableParallelism, homedir, hostname, totalmem } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import type { SandboxLevel } from "#protocol/sandbox.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { AgentId, Label } from "#protocol/ids.ts";
 import { EsphomeVersion, type Lane } from "#protocol/job.ts";
@@ -41,7 +42,7 @@ export interface CompileSettings {
 /** What builds run in, and what each may take. */
 export interface SandboxChoice {
   /** FLASHYARD_SANDBOX */
-  readonly level: "auto" | "none" | "bubblewrap";
+  readonly level: "auto" | SandboxLevel;
   /** FLASHYARD_BUILD_MEMORY_GB; absent: a slot's share. */
   readonly memoryBytesMax?: number;
   /** FLASHYARD_BUILD_PROCESSES */
@@ -54,6 +55,8 @@ export interface SandboxChoice {
   readonly sharesTools: boolean;
   /** FLASHYARD_SANDBOX_READS: folders that builds may read. */
   readonly readable: readonly string[];
+  /** FLASHYARD_BUILD_USER: whom builds of the level `user` run as, by name or as `uid:gid`. */
+  readonly buildUser: string;
 }
 
 /** What only an upload agent is told. */
@@ -151,7 +154,8 @@ function readSandboxChoice(env: NodeJS.ProcessEnv): SandboxChoice {
     throw bad("FLASHYARD_BUILD_PROCESSES", processes, "a build has a number of processes from 10 to 99999");
   }
   return {
-    level: oneOf("FLASHYARD_SANDBOX", env["FLASHYARD_SANDBOX"], ["none", "auto", "bubblewrap"]),
+    level: oneOf("FLASHYARD_SANDBOX", env["FLASHYARD_SANDBOX"], ["none", "auto", "user", "bubblewrap"]),
+    buildUser: buildUserOf(env["FLASHYARD_BUILD_USER"] ?? "flashyard-build"),
     ...(memory === undefined ? {} : { memoryBytesMax: gigabytesOf("FLASHYARD_BUILD_MEMORY_GB", memory) }),
     processesMax: Number(processes),
     diskBytesMax: gigabytesOf("FLASHYARD_BUILD_DISK_GB", env["FLASHYARD_BUILD_DISK_GB"] ?? "10"),
@@ -159,6 +163,11 @@ function readSandboxChoice(env: NodeJS.ProcessEnv): SandboxChoice {
     sharesTools: oneOf("FLASHYARD_SANDBOX_TOOLS", env["FLASHYARD_SANDBOX_TOOLS"], ["shared", "own"]) === "shared",
     readable: listOf("FLASHYARD_SANDBOX_READS", env["FLASHYARD_SANDBOX_READS"], absoluteFolder),
   };
+}
+
+function buildUserOf(text: string): string {
+  if (/^([a-z_][a-z0-9_-]{0,31}|\d{1,10}:\d{1,10})$/i.test(text)) return text;
+  throw bad("FLASHYARD_BUILD_USER", text, "a user is named, or given as uid:gid");
 }
 
 /** The first choice is what counts when the variable is not set. */

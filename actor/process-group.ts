@@ -7,6 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
 import { type Clock, poll } from "#actor/clock.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 
@@ -92,24 +93,28 @@ async function startTimeOf(pid: number): Promise<string | undefined> {
 
 /**
  * Ends the group and, because ninja gives each compiler a group of its own, everything else of the leader's session: the
- * fields behind the name in a stat line are state, parent, group, session (proc_pid_stat(5)).
+ * fields behind the name in a stat line are state, parent, group, session (proc_pid_stat(5)). Then what ends the rest, if any.
  */
 const guardScript = `
 read -r _
 leader=$1
+shift
 kill -s KILL -- "-$leader"
-for file in /proc/[0-9]*/stat; do
-  { read -r line < "$file"; } || continue
-  set -- \${line##*) }
-  [ "$4" = "$leader" ] && kill -s KILL "\${line%% *}"
-done`;
+(
+  for file in /proc/[0-9]*/stat; do
+    { read -r line < "$file"; } || continue
+    set -- \${line##*) }
+    [ "$4" = "$leader" ] && kill -s KILL "\${line%% *}"
+  done
+)
+[ $# -gt 0 ] && exec "$@"`;
 
 /**
  * A shell outside of the group that waits on a pipe from us. Only our death closes the pipe, because `forget` ends the shell
  * first; what else inherits our descriptors does not get this one.
  */
-function guardOf(pid: number): ChildProcess {
-  const guard = spawn("/bin/sh", ["-c", guardScript, "guard", String(pid)], {
+function guardOf(pid: number, endCommand: readonly string[]): ChildProcess {
+  const guard = spawn("/bin/sh", ["-c", guardScript, "guard", String(pid), ...endCommand], {
     stdio: ["pipe", "ignore", "ignore"],
     detached: true,
     env: {},
@@ -119,6 +124,34 @@ function guardOf(pid: number): ChildProcess {
   guard.unref();
   return guard;
 }
+
+/** Ending a container takes a second. */
+const endCommandMsMax = 30_000;
+
+/** @param noted an end command as `note` has written it. @returns whether nothing is left. */
+async function hasEnded(noted: string): Promise<boolean> {
+  const read = EndCommand.safeParse(noted);
+  // Half a note is what a power cut leaves, and that has ended everything.
+  if (!read.success) return true;
+  const [file, ...args] = read.data;
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const child = spawn(file, args, { stdio: "ignore", env: {}, timeout: endCommandMsMax, killSignal: "SIGKILL" });
+  child.once("error", () => resolve(false));
+  child.once("exit", (exitCode) => resolve(exitCode === 0));
+  return promise;
+}
+
+const EndCommand = z
+  .string()
+  .transform((text, context): unknown => {
+    try {
+      return JSON.parse(text);
+    } catch {
+      context.addIssue("not JSON");
+      return z.NEVER;
+    }
+  })
+  .pipe(z.tuple([z.string()], z.string()));
 
 export interface GroupLedgerOptions {
   /** Noted groups are killed when this process dies without having ended them, even by SIGKILL. */
@@ -136,10 +169,12 @@ export class GroupLedger {
     this.#isGuarding = isGuarding;
   }
 
-  async note(pid: number): Promise<void> {
-    if (this.#isGuarding) this.#guards.set(pid, guardOf(pid));
-    await mkdir(this.#folder, { recursive: true });
-    await writeFile(join(this.#folder, String(pid)), (await startTimeOf(pid)) ?? "");
+  /** @param endCommand ends what is beyond the session, where something is; exit code 0: nothing of it is left. */
+  async note(pid: number, endCommand: readonly string[] = []): Promise<void> {
+    if (this.#isGuarding) this.#guards.set(pid, guardOf(pid, endCommand));
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    const lines = [(await startTimeOf(pid)) ?? "", ...(endCommand.length === 0 ? [] : [JSON.stringify(endCommand)])];
+    await writeFile(join(this.#folder, String(pid)), lines.join("\n"));
   }
 
   async forget(pid: number): Promise<void> {
@@ -153,11 +188,12 @@ export class GroupLedger {
     const survivors: number[] = [];
     for (const name of await readdir(this.#folder).catch(() => [])) {
       const pid = Number(name);
-      const noted = await readFile(join(this.#folder, name), "utf8");
+      const [noted = "", endCommand] = (await readFile(join(this.#folder, name), "utf8")).split("\n");
       const now = await startTimeOf(pid);
       // A leader that is gone while its group lives keeps the pid from being reused, so the group is still ours.
       const isOurs = now === undefined || noted === "" || now === noted;
       if (isOurs && !(await endGroup(clock, pid, 500))) survivors.push(pid);
+      else if (endCommand !== undefined && !(await hasEnded(endCommand))) survivors.push(pid);
       else await this.forget(pid);
     }
     return survivors;

@@ -23,7 +23,7 @@ function fileOf(folder: string, { chain, job, attempt }: SpooledResult): string 
 export function folderSpool(folder: string): ResultSpool {
   return {
     async write(entry) {
-      await mkdir(folder, { recursive: true });
+      await mkdir(folder, { recursive: true, mode: 0o700 });
       const file = fileOf(folder, entry);
       await writeFile(`${file}.part`, encode(entry), { flush: true });
       await rename(`${file}.part`, file);

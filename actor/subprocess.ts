@@ -1,7 +1,8 @@
 /**
  * Children of the farm. The only importer of execa.
  *
- * 1. A child leads its own process group and session; when `runProcess` returns, nobody of either is left, however it ended.
+ * 1. A child leads its own process group and session; when `runProcess` returns, nobody of either is left, however it ended, nor
+ *    anything of what is said to be beyond its session.
  * 2. It ends by itself, by its signal, by silence or by its total time, never by waiting for ever.
  * 3. Its environment is exactly what is given: nothing of ours leaks into a build.
  */
@@ -50,10 +51,21 @@ export interface ProcessOptions {
   readonly input?: string;
   /** Of all its processes together. */
   readonly limits?: ProcessLimits;
+  /** Ended with it. */
+  readonly beyond?: BeyondSession;
+}
+
+/** What a command may have running outside of its session: a container, processes of a user of its own. */
+export interface BeyondSession {
+  readonly started?: (leaderPid: number) => void;
+  /** Called when the session is dead. @returns whether nothing is left. */
+  readonly end: (leaderPid: number) => Promise<boolean>;
+  /** Does the same without us; exit code 0: nothing is left. */
+  readonly endCommand: readonly string[];
 }
 
 /** The part of a process by which it is confined. */
-export type ProcessStart = Pick<ProcessOptions, "argv" | "env" | "limits"> & { readonly cwd: string };
+export type ProcessStart = Pick<ProcessOptions, "argv" | "env" | "limits" | "beyond"> & { readonly cwd: string };
 
 /** Foreign code is started through one: it says how, and what all of that may take. */
 export type Confinement = (start: ProcessStart) => ProcessStart;
@@ -104,8 +116,9 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
   }
   const pid = child.pid;
   options.onStart?.(pid);
+  options.beyond?.started?.(pid);
   // Awaited only after every listener is attached: a short-lived child ends while its note is written.
-  const noted = options.ledger?.note(pid).catch(() => undefined);
+  const noted = options.ledger?.note(pid, options.beyond?.endCommand).catch(() => undefined);
 
   let cut: ProcessEnd | undefined;
   const { promise: mustEnd, resolve: endNow } = Promise.withResolvers<void>();
@@ -159,8 +172,10 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
   clearTimeout(silenceTimer);
   options.signal?.removeEventListener("abort", onAbort);
   // Invariant 1: a leader that exited may have left children that hold our pipes open.
-  const allGone = await endGroup(clock, pid, options.graceMs ?? killGraceMs);
-  if (allGone) {
+  const isDead = await endGroup(clock, pid, options.graceMs ?? killGraceMs);
+  const isBeyondDead = (await options.beyond?.end(pid).catch(() => false)) ?? true;
+  const allGone = isDead && isBeyondDead;
+  if (isDead) {
     await exit;
     const isRead = new AbortController();
     const allRead = Promise.all(reading).then(() => isRead.abort());
@@ -169,7 +184,8 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessResult
     for (const name of ["stdout", "stderr"] as const) child[name].destroy();
     await allRead;
   }
-  await options.ledger?.forget(pid);
+  // What is left is tried again by our next start.
+  if (allGone) await options.ledger?.forget(pid);
   const end = cut ?? (await exit);
   const hasFailed = end.kind === "signalled" || (end.kind === "exited" && end.exitCode !== 0);
   const reached = limits !== undefined && hasFailed ? await diskReached(limits).catch(() => undefined) : undefined;

@@ -75,6 +75,7 @@ A configuration may say to the farm (below \`.flashyard:\`, which ESPHome passes
 of the folder):
   esphome: 2026.10                  release: 2026.10.0 exactly, 2026.10 any of it, newest of the farm
   build-on: build-1                 the compile agent; build-labels: [fast] any that carries them
+  sandbox: bubblewrap               built in a sandbox of this level or a stronger one only (\`flashyard agents\`)
   flash-on: attic-pi                the upload agent; flash-labels: [attic] any that carries them
   medium: thread:hall               flashed one at a time through this border router
   port: usb-Espressif_…-if00        flashed over this port (\`flashyard ports\`), baud: 921600, flasher: picotool

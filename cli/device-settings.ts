@@ -9,6 +9,7 @@ import { z } from "zod";
 import { messageOf, UsageError } from "#protocol/errors.ts";
 import { AgentId, Label } from "#protocol/ids.ts";
 import { Medium, OtaEncryption } from "#protocol/job.ts";
+import { SandboxLevel } from "#protocol/sandbox.ts";
 import { FlasherName, PortId } from "#protocol/serial.ts";
 import { parseWindow } from "#protocol/timing.ts";
 import { VersionWish } from "#cli/esphome-version.ts";
@@ -42,6 +43,8 @@ const DeviceSettingsShape = z.strictObject({
   /** The agent that builds it, and labels that such an agent must carry. */
   "build-on": AgentId.optional(),
   "build-labels": labels.optional(),
+  /** The weakest sandbox that it may be built in. */
+  sandbox: SandboxLevel.optional(),
   /** The agent that flashes it, and labels that such an agent must carry. */
   "flash-on": AgentId.optional(),
   "flash-labels": labels.optional(),

@@ -203,9 +203,9 @@ async function prepareOne(
 /** Where the build half of a request may run, by what the user and the file say. */
 export function routeFrom(settings: DeviceSettings, wishes: Wishes): Pick<ChainRequest, "route"> {
   const on = wishes.buildOn ?? settings["build-on"];
-  const labels = settings["build-labels"] ?? [];
-  if (on === undefined && labels.length === 0) return {};
-  return { route: on === undefined ? { labels } : { on, labels } };
+  const { "build-labels": labels = [], sandbox } = settings;
+  if (on === undefined && labels.length === 0 && sandbox === undefined) return {};
+  return { route: { labels, ...(on === undefined ? {} : { on }), ...(sandbox === undefined ? {} : { sandbox }) } };
 }
 
 function refusedBy(file: string, stop: Parameters<typeof refusalOf>[1]): One {

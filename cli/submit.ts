@@ -6,6 +6,7 @@ import { type Chain, isSettled } from "#protocol/chain.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { type AgentId, type ChainId, chainIdFrom, type Label } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
+import { isAtLeast, type SandboxLevel } from "#protocol/sandbox.ts";
 import { shown, widthOf } from "#cli/clean-text.ts";
 import { type ExitCode, exitCodes, worstOf } from "#cli/exit-codes.ts";
 import type { AnswerOf, Farm } from "#cli/farm.ts";
@@ -145,6 +146,7 @@ async function hintAtMissingAgents(session: Session, farm: Farm, requests: reado
 interface WantedAgent {
   readonly on?: AgentId | undefined;
   readonly labels: readonly Label[];
+  readonly sandbox?: SandboxLevel | undefined;
 }
 
 /** What jobs of a lane will wait for. Pure. */
@@ -160,11 +162,19 @@ export function missingAgents(
     const what = online.length === 0 ? "online" : "given work: all are drained";
     return [`no ${lane} agent is ${what}; the jobs wait until one is (\`flashyard agents\`)`];
   }
-  return wanted.flatMap(({ on, labels }) => {
-    const fitting = working.filter((announcement) => labels.every((label) => announcement.labels?.includes(label)));
+  return wanted.flatMap(({ on, labels, sandbox }) => {
+    const fitting = working.filter(
+      (announcement) =>
+        labels.every((label) => announcement.labels?.includes(label)) &&
+        (sandbox === undefined || isAtLeast(announcement.compile?.sandbox, sandbox)),
+    );
     if (fitting.some((announcement) => on === undefined || announcement.agent === on)) return [];
     const name = on === undefined ? `no ${lane} agent` : `no ${lane} agent called ${on}`;
-    const carrying = labels.length === 0 ? "" : ` that carries ${labels.join(" and ")}`;
+    const traits = [
+      ...(labels.length === 0 ? [] : [`carries ${labels.join(" and ")}`]),
+      ...(sandbox === undefined ? [] : [`builds at sandbox level ${sandbox} or stronger`]),
+    ];
+    const carrying = traits.length === 0 ? "" : ` that ${traits.join(" and ")}`;
     const others = working.map((announcement) => announcement.agent).join(", ");
     return [`${name}${carrying} is online (there is ${others}): the job waits for it`];
   });

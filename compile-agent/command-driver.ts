@@ -44,7 +44,9 @@ export async function buildWithCommand(request: BuildRequest<CommandBuildSpec>):
 
 async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree): Promise<Attempt<Built>> {
   const { spec, workspace } = request;
-  const unpacked = await inTreeStage(request, "unpacking", tree, () => unpackBundle(request.tar, tree.source));
+  const unpacked = await inTreeStage(request, "unpacking", tree, () =>
+    unpackBundle(request.tar, tree.source, { owner: request.sandbox?.owner }),
+  );
   if (!unpacked.ok) return unpacked;
   const stop = await runCommand(request, tree);
   if (stop !== undefined) return stop;

@@ -84,7 +84,9 @@ async function buildInTree(
   onLine: (line: string) => void,
 ): Promise<Attempt<Built>> {
   const { spec, signal } = request;
-  const unpacked = await inTreeStage(request, "unpacking", tree, () => unpackBundle(request.tar, tree.source));
+  const unpacked = await inTreeStage(request, "unpacking", tree, () =>
+    unpackBundle(request.tar, tree.source, { owner: request.sandbox?.owner }),
+  );
   if (!unpacked.ok) return unpacked;
   if (!unpacked.files.includes(spec.entry)) {
     return failed({ kind: "bundle-refused", reason: `it does not hold the configuration ${spec.entry}` });

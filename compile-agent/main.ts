@@ -50,9 +50,16 @@ async function prepare(
   const { memoryBytesMax = automaticMemoryBytes(settings.slots, thisMachine()), ...limits } = compileSettings.sandbox;
   const sandbox = await chooseSandbox(
     limits.level,
-    { ...limits, memoryBytesMax },
-    { home: join(settings.home, "build"), sharedHome: join(settings.cacheFolder, "builds-home") },
+    { ...limits, memoryBytesMax, slots: settings.slots },
+    {
+      agentHome: settings.home,
+      buildFolder: join(settings.home, "build"),
+      sharedHome: join(settings.cacheFolder, "builds-home"),
+      python: pythons[0]?.path,
+    },
   );
+  // Its builds read the environments that are made from here on; what they must not read lies in closed folders.
+  if (sandbox.level === "user") process.umask(0o022);
   log.info({ sandbox: sandbox.level, wanted: limits.level }, "builds run in this sandbox");
   const plain = { ...plainCapabilities(pythons, compileSettings), sandbox: sandbox.level };
   let tell: (capabilities: CompileCapabilities) => void = () => {};

@@ -153,7 +153,7 @@ export class Workspace {
    * that is larger than that goes as well, as soon as it is free: the limit is a promise to whoever shares the disk.
    */
   async makeRoom(bytesMax: number, options: RemovalOptions): Promise<Removal | undefined> {
-    await mkdir(this.#removed, { recursive: true });
+    await mkdir(this.#removed, { recursive: true, mode: 0o700 });
     const trees: SizedTree[] = [];
     for (const place of await this.#placesOf("all")) trees.push(await this.#sizeOf(place));
     let bytes = trees.reduce((sum, tree) => sum + tree.bytes, 0);
@@ -187,7 +187,7 @@ export class Workspace {
    * @returns undefined when the signal fired first; what was out of its place then is deleted by the next start or reset.
    */
   async removeTrees(which: TreesToRemove, options: RemovalOptions): Promise<Removal | undefined> {
-    await mkdir(this.#removed, { recursive: true });
+    await mkdir(this.#removed, { recursive: true, mode: 0o700 });
     const outgoing: Outgoing = { graves: [] };
     for (const place of await this.#placesOf(which)) {
       const leave = await this.#queueFor(place, options.signal);
@@ -263,7 +263,7 @@ export class Workspace {
   async resultFolder(): Promise<string> {
     const folder = join(this.#results, randomBytes(8).toString("hex"));
     this.#resultsInUse.add(folder);
-    await mkdir(folder, { recursive: true });
+    await mkdir(folder, { recursive: true, mode: 0o700 });
     return folder;
   }
 

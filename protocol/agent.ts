@@ -26,10 +26,6 @@ export const WarmTree = z.object({
 });
 export type WarmTree = z.infer<typeof WarmTree>;
 
-/** What stands between a build and its machine: docs/sandbox.md. */
-export const SandboxLevel = z.enum(["none", "bubblewrap"]);
-export type SandboxLevel = z.infer<typeof SandboxLevel>;
-
 /** What a compile lane can build. */
 export const CompileCapabilities = z.object({
   /** ESPHome versions whose environment is ready; others are made on demand when `makesEnvironments`. */

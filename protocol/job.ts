@@ -16,6 +16,7 @@
 import { z } from "zod";
 import { ArtifactManifest } from "#protocol/artifact.ts";
 import { Failure } from "#protocol/failure.ts";
+import { Route } from "#protocol/route.ts";
 import { PortId, SerialTool } from "#protocol/serial.ts";
 import { UploadTiming } from "#protocol/timing.ts";
 import { AgentId, BootId, ChainId, Digest, JobName, Label } from "#protocol/ids.ts";
@@ -61,10 +62,6 @@ export type UploadPhase = z.infer<typeof UploadPhase>;
 export const EsphomeVersion = z
   .string()
   .regex(/^\d{4}\.\d{1,2}\.\d{1,2}(b\d+)?$/, "an ESPHome version looks like 2026.10.0");
-
-/** Which agents may take a job: the one that is named, and those that carry every label. */
-export const Route = z.object({ on: AgentId.optional(), labels: z.array(Label).max(8).default([]) });
-export type Route = z.infer<typeof Route>;
 
 /** Builds with ESPHome in a virtual environment of exactly this version. */
 export const EsphomeBuildSpec = z.object({

@@ -8,8 +8,8 @@
  * 3. The record lists old and new files before the first one is moved; a killed process leaves nothing unlisted.
  * 4. Nothing is written through a link that a build left behind.
  */
-import { closeSync, createReadStream, mkdirSync, openSync, type Stats, writeSync } from "node:fs";
-import { lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { closeSync, createReadStream, fchownSync, mkdirSync, openSync, type Stats, writeSync } from "node:fs";
+import { lchown, lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
 import { bundleLimits, folded, readTar, type ArchiveEntry, type ArchiveLimits } from "#toolchain/archive.ts";
@@ -24,6 +24,17 @@ const builtInWarmFolder = new Set(["build", "storage", "idedata"]);
 /** Files are compared this much at a time. */
 const compareBytes = 256 * 1024;
 
+export interface UnpackOptions {
+  readonly limits?: ArchiveLimits;
+  /** Whose the bundle's files and folders are to be; absent: this process's user's. */
+  readonly owner?: Owner | undefined;
+}
+
+interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /**
  * Unpacks a bundle that `inflateBundle` has made a tar of.
  * @returns the paths of the bundle's files inside `folder`. Failures: `bundle-refused`, `disk-full`.
@@ -31,7 +42,7 @@ const compareBytes = 256 * 1024;
 export async function unpackBundle(
   tar: string,
   folder: string,
-  limits: ArchiveLimits = bundleLimits,
+  { limits = bundleLimits, owner }: UnpackOptions = {},
 ): Promise<Attempt<{ readonly files: readonly string[] }>> {
   try {
     const own = join(folder, ownFolder);
@@ -39,9 +50,9 @@ export async function unpackBundle(
     await dropStages(own);
     const stage = await mkdtemp(join(own, "stage-"));
     try {
-      const staged = await fillStage(tar, stage, limits);
+      const staged = await fillStage(tar, stage, limits, owner);
       if (typeof staged === "string") return refused(staged);
-      await adopt(stage, folder, staged);
+      await adopt(stage, folder, staged, owner);
       return { ok: true, files: staged.map((entry) => entry.path) };
     } finally {
       await rm(stage, { recursive: true, force: true });
@@ -62,7 +73,12 @@ async function dropStages(own: string): Promise<void> {
 }
 
 /** @returns the files as they were staged, or the reason to refuse the bundle. */
-async function fillStage(tar: string, stage: string, limits: ArchiveLimits): Promise<readonly ArchiveEntry[] | string> {
+async function fillStage(
+  tar: string,
+  stage: string,
+  limits: ArchiveLimits,
+  owner: Owner | undefined,
+): Promise<readonly ArchiveEntry[] | string> {
   const files: ArchiveEntry[] = [];
   const opened: { fd: number }[] = [];
   let reserved: string | undefined;
@@ -75,6 +91,7 @@ async function fillStage(tar: string, stage: string, limits: ArchiveLimits): Pro
       mkdirSync(dirname(join(stage, entry.path)), { recursive: true });
       const file = { fd: openSync(join(stage, entry.path), "wx", entry.isExecutable ? 0o755 : 0o644) };
       opened.push(file);
+      if (owner !== undefined) fchownSync(file.fd, owner.uid, owner.gid);
       files.push(entry);
       return {
         write: (chunk) => writeSync(file.fd, chunk),
@@ -91,7 +108,12 @@ async function fillStage(tar: string, stage: string, limits: ArchiveLimits): Pro
 }
 
 /** Moves the staged files into place (invariants 2 to 4). */
-async function adopt(stage: string, folder: string, staged: readonly ArchiveEntry[]): Promise<void> {
+async function adopt(
+  stage: string,
+  folder: string,
+  staged: readonly ArchiveEntry[],
+  owner: Owner | undefined,
+): Promise<void> {
   const isWarm = (entry: ArchiveEntry) => entry.path.startsWith(`${warmFolder}/`);
   const files = staged.filter((entry) => !isWarm(entry)).map((entry) => entry.path);
   const former = await readRecord(folder);
@@ -101,7 +123,7 @@ async function adopt(stage: string, folder: string, staged: readonly ArchiveEntr
   const now = new Set(files);
   for (const path of former ?? []) if (!now.has(path)) await remove(folder, path, checked);
   for (const entry of staged) {
-    await clearWay(folder, dirname(entry.path), checked);
+    await clearWay(folder, dirname(entry.path), checked, owner);
     const target = join(folder, entry.path);
     const there = await lstat(target).catch(() => undefined);
     if (there !== undefined && isWarm(entry)) continue;
@@ -127,13 +149,14 @@ async function isSame(staged: string, target: string, entry: ArchiveEntry, there
 }
 
 /** Makes `path` a chain of real folders; links and files in its place are removed (invariant 4). */
-async function clearWay(folder: string, path: string, checked: Set<string>): Promise<void> {
+async function clearWay(folder: string, path: string, checked: Set<string>, owner?: Owner): Promise<void> {
   if (path === "." || checked.has(path)) return;
-  await clearWay(folder, dirname(path), checked);
+  await clearWay(folder, dirname(path), checked, owner);
   const target = join(folder, path);
   const there = await lstat(target).catch(() => undefined);
   if (there !== undefined && !there.isDirectory()) await rm(target, { force: true });
-  await mkdir(target, { recursive: true });
+  const made = await mkdir(target, { recursive: true });
+  if (made !== undefined && owner !== undefined) await lchown(target, owner.uid, owner.gid);
   checked.add(path);
 }
 

@@ -2,39 +2,76 @@
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { plainEnvironment, runProcess, type ProcessResult } from "#actor/subprocess.ts";
+import type { SandboxLevel } from "#protocol/sandbox.ts";
 import { UsageError } from "#protocol/errors.ts";
-import { bubblewrapSandbox, plainSandbox, type Sandbox, type SandboxSettings } from "#compile-agent/sandbox/sandbox.ts";
+import {
+  bubblewrapSandbox,
+  plainSandbox,
+  type Sandbox,
+  type SandboxPlace,
+  type SandboxSettings,
+} from "#compile-agent/sandbox/sandbox.ts";
+import { userSandbox } from "#compile-agent/sandbox/user.ts";
 import { hasSucceeded, endOfProcess } from "#toolchain/process-end.ts";
-
-export interface SandboxPlace {
-  /** Where a room can be made to try it. */
-  readonly home: string;
-  readonly sharedHome: string;
-}
 
 /** Starting `true` takes milliseconds. */
 const probeMsMax = 10_000;
 
+/** What keeps builds in, the strongest first. */
+const levels = ["bubblewrap", "user"] as const;
+
 /**
- * `auto` takes what works, tried once. @throws UsageError `sandbox-unavailable` when a level that was asked for does not work, with
- * what is missing.
+ * `auto` takes the strongest that works, each tried once. @throws UsageError `sandbox-unavailable` when a level that was asked for
+ * does not work, with what is missing.
  */
 export async function chooseSandbox(
-  wanted: "auto" | Sandbox["level"],
+  wanted: "auto" | SandboxLevel,
   settings: SandboxSettings,
   place: SandboxPlace,
 ): Promise<Sandbox> {
   if (wanted === "none") return plainSandbox;
-  const sandbox = bubblewrapSandbox(settings, place.sharedHome);
-  const fault = await faultOf(sandbox, place);
-  if (fault === undefined) return sandbox;
-  if (wanted === "auto") return plainSandbox;
-  throw new UsageError("sandbox-unavailable", `FLASHYARD_SANDBOX is bubblewrap, which does not work here: ${fault}`);
+  await mkdir(place.buildFolder, { recursive: true });
+  for (const level of wanted === "auto" ? levels : [wanted]) {
+    const sandbox = await workingSandbox(level, settings, place);
+    if (typeof sandbox !== "string") return sandbox;
+    if (wanted === level) {
+      throw new UsageError(
+        "sandbox-unavailable",
+        `FLASHYARD_SANDBOX is ${level}, which does not work here: ${sandbox}`,
+      );
+    }
+  }
+  if (settings.hasNetwork) return plainSandbox;
+  const message = "FLASHYARD_SANDBOX_NETWORK is off, and no sandbox that can take the network from a build works here";
+  throw new UsageError("sandbox-unavailable", `${message} (apt install bubblewrap)`);
 }
 
-async function faultOf(sandbox: Sandbox, { home }: SandboxPlace): Promise<string | undefined> {
-  await mkdir(home, { recursive: true });
-  const folder = await mkdtemp(join(home, "sandbox-probe-"));
+/** @returns the sandbox, or why there is none. */
+async function workingSandbox(
+  level: (typeof levels)[number],
+  settings: SandboxSettings,
+  place: SandboxPlace,
+): Promise<Sandbox | string> {
+  switch (level) {
+    case "bubblewrap": {
+      const sandbox = bubblewrapSandbox(settings, place.sharedHome);
+      const failed = await tryOut(sandbox, place);
+      return failed === undefined ? sandbox : adviceOnBubblewrap(failed);
+    }
+    case "user": {
+      const sandbox = await userSandbox(settings, place);
+      if (typeof sandbox === "string") return sandbox;
+      const failed = await tryOut(sandbox, place);
+      return failed === undefined
+        ? sandbox
+        : `${endOfProcess(failed)}. It needs setpriv and prlimit (apt install util-linux)`;
+    }
+  }
+}
+
+/** @returns how it ended, unless it worked. */
+async function tryOut(sandbox: Sandbox, { buildFolder }: SandboxPlace): Promise<ProcessResult | undefined> {
+  const folder = await mkdtemp(join(buildFolder, "sandbox-probe-"));
   try {
     const source = join(folder, "source");
     await mkdir(join(source, ".flashyard"), { recursive: true });
@@ -43,13 +80,13 @@ async function faultOf(sandbox: Sandbox, { home }: SandboxPlace): Promise<string
       ...confined({ argv: ["true"], cwd: source, env: plainEnvironment() }),
       totalMs: probeMsMax,
     });
-    return hasSucceeded(result) ? undefined : adviceFor(result);
+    return hasSucceeded(result) ? undefined : result;
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-function adviceFor(result: ProcessResult): string {
+function adviceOnBubblewrap(result: ProcessResult): string {
   if (result.end.kind === "not-started" && result.end.reason === "not-found") {
     return "there is no bwrap on the PATH (apt install bubblewrap)";
   }

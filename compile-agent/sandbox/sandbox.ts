@@ -6,13 +6,16 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { ProcessLimits } from "#actor/process-limits.ts";
 import type { Confinement, ProcessStart } from "#actor/subprocess.ts";
-import type { SandboxLevel } from "#protocol/agent.ts";
+import type { SandboxLevel } from "#protocol/sandbox.ts";
 import { bubblewrapArguments, readableForPython } from "#compile-agent/sandbox/bubblewrap.ts";
+import { type Owner, takeTreeBack } from "#compile-agent/sandbox/tree-owner.ts";
 import { measureTree } from "#compile-agent/tree-note.ts";
 import type { Tree } from "#compile-agent/workspace.ts";
 
 export interface Sandbox {
   readonly level: SandboxLevel;
+  /** Whose the files of a bundle are when builds run as another user. */
+  readonly owner?: Owner;
   /** A build's room, the same for all its runs. @param environment the folder of the ESPHome environment that this build uses. */
   readonly confine: (tree: Tree, environment?: string) => Promise<Confinement>;
 }
@@ -21,11 +24,26 @@ export interface SandboxSettings {
   readonly memoryBytesMax: number;
   readonly processesMax: number;
   readonly diskBytesMax: number;
+  /** Of the agent: as many builds run at a time. */
+  readonly slots: number;
   readonly hasNetwork: boolean;
   /** Whether builds of different configurations share the home in which PlatformIO and ESP-IDF keep their tools. */
   readonly sharesTools: boolean;
   /** Folders that builds may read besides the system's. */
   readonly readable: readonly string[];
+  /** Of the level `user`: a name, or `uid:gid`. */
+  readonly buildUser: string;
+}
+
+export interface SandboxPlace {
+  /** What the agent keeps; builds see nothing of it but their trees. */
+  readonly agentHome: string;
+  /** The folder of the workspace, in the agent's home. */
+  readonly buildFolder: string;
+  /** The home of all builds where they share their tools, in the cache. */
+  readonly sharedHome: string;
+  /** The Python of ESPHome's environments, where there is one. */
+  readonly python?: string | undefined;
 }
 
 export const plainSandbox: Sandbox = {
@@ -39,6 +57,7 @@ export function bubblewrapSandbox(settings: SandboxSettings, sharedHome: string)
   return {
     level: "bubblewrap",
     async confine(tree, environment) {
+      await takeTreeBack(tree);
       const home = sharesTools ? sharedHome : join(tree.folder, "home");
       await mkdir(home, { recursive: true, mode: 0o700 });
       const readable = [...settings.readable, ...(environment === undefined ? [] : [environment])];
@@ -52,7 +71,7 @@ export function bubblewrapSandbox(settings: SandboxSettings, sharedHome: string)
       return ({ argv, cwd, env }) => ({
         argv: [...bubblewrapArguments({ ...room, cwd, env }), ...argv],
         cwd: tree.source,
-        env: insideOf(env, home),
+        env: insideOf(env, home, "/tmp"),
         limits,
       });
     },
@@ -60,7 +79,7 @@ export function bubblewrapSandbox(settings: SandboxSettings, sharedHome: string)
 }
 
 /** Folders of the agent's own that a variable names are not there inside. */
-function insideOf(env: ProcessStart["env"], home: string): ProcessStart["env"] {
+export function insideOf(env: ProcessStart["env"], home: string, temporary: string): ProcessStart["env"] {
   const kept = Object.entries(env).filter(([name]) => !name.startsWith("XDG_"));
-  return { ...Object.fromEntries(kept), HOME: home, TMPDIR: "/tmp" };
+  return { ...Object.fromEntries(kept), HOME: home, TMPDIR: temporary };
 }

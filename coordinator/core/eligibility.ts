@@ -1,6 +1,7 @@
 /** Which agents may have which jobs. */
 import type { Job } from "#protocol/job.ts";
 import { routeOf } from "#protocol/job.ts";
+import { isAtLeast } from "#protocol/sandbox.ts";
 import type { AgentState } from "#coordinator/core/farm.ts";
 import type { Knowledge } from "#coordinator/core/knowledge.ts";
 
@@ -36,10 +37,14 @@ function refusalOfUpload(
 }
 
 function refusalOfBuild(
-  { spec }: Extract<Job, { name: "compile" }>,
+  { spec, route }: Extract<Job, { name: "compile" }>,
   can: AgentState["announcement"]["compile"],
 ): string | undefined {
   const { platform } = spec;
+  const { sandbox } = route ?? {};
+  if (sandbox !== undefined && !isAtLeast(can?.sandbox, sandbox)) {
+    return `builds in a sandbox of level ${can?.sandbox ?? "none"}: the job needs a sandbox of level ${sandbox} or stronger`;
+  }
   const { pinnedPlatforms, pinnedVersions } = can ?? {};
   if (pinnedPlatforms !== undefined && (platform === undefined || !pinnedPlatforms.includes(platform))) {
     return `builds for ${pinnedPlatforms.join(", ")} only`;

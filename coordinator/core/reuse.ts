@@ -7,7 +7,8 @@
  * 3. While the trees of a configuration are taken away nothing of it is reused, and afterwards nothing from before.
  */
 import type { Chain } from "#protocol/chain.ts";
-import type { BuildSpec, Route } from "#protocol/job.ts";
+import type { BuildSpec } from "#protocol/job.ts";
+import type { Route } from "#protocol/route.ts";
 import type { BuildRecord } from "#protocol/records.ts";
 import type { Knowledge } from "#coordinator/core/knowledge.ts";
 
@@ -15,8 +16,8 @@ import type { Knowledge } from "#coordinator/core/knowledge.ts";
 export const reuseMsMax = 24 * 60 * 60_000;
 
 /** Equal for equal requests (invariant 1), whatever their configuration is called. */
-export function buildKey(spec: BuildSpec, { on, labels }: Route = { labels: [] }): string {
-  const machine = [on ?? "", ...labels.toSorted()];
+export function buildKey(spec: BuildSpec, { on, labels, sandbox }: Route = { labels: [] }): string {
+  const machine = [on ?? "", ...labels.toSorted(), ...(sandbox === undefined ? [] : [`sandbox ${sandbox}`])];
   switch (spec.driver) {
     case "esphome":
       return JSON.stringify(["esphome", spec.version, spec.bundle, spec.entry, spec.keepsDebug === true, machine]);

@@ -51,6 +51,7 @@ test("labels and pins are lists with commas, and nothing is pinned by default", 
     hasNetwork: true,
     sharesTools: true,
     readable: [],
+    buildUser: "flashyard-build",
   };
   expect(readCompileSettings({})).toEqual({ environmentsMax: 5, sandbox });
   const env = {
@@ -80,7 +81,9 @@ test("a bad value is refused with the variable, the value and the rule", () => {
     ["FLASHYARD_PLATFORMS", "ESP32", "a platform has a-z"],
     ["FLASHYARD_TREES_GB", "0", "more than 0"],
     ["FLASHYARD_TREES_GB", "50G", "more than 0"],
-    ["FLASHYARD_SANDBOX", "jail", "one of none, auto, bubblewrap"],
+    ["FLASHYARD_SANDBOX", "jail", "one of none, auto, user, bubblewrap"],
+    ["FLASHYARD_BUILD_USER", "-x", "a user is named"],
+    ["FLASHYARD_BUILD_USER", "1000", "a user is named, or given as uid:gid"],
     ["FLASHYARD_BUILD_MEMORY_GB", "2G", "a number of gigabytes"],
     ["FLASHYARD_BUILD_DISK_GB", "0", "a number of gigabytes"],
     ["FLASHYARD_BUILD_PROCESSES", "3", "from 10 to 99999"],

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { settingsOf } from "#cli/device-settings.ts";
+import { routeFrom } from "#cli/preparation.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 let home: TemporaryFolder;
@@ -26,14 +27,16 @@ async function write(text: string, ofFolder?: string): Promise<string> {
 test("a file says for itself what counts more than what its folder says", async () => {
   const file = await write(
     ".flashyard:\n  esphome: 2026.10\n  build-labels: fast\n  medium: thread:hall\nesphome:\n  name: !secret lamp\n",
-    "esphome: newest\nflash-on: attic-pi\n",
+    "esphome: newest\nflash-on: attic-pi\nsandbox: bubblewrap\n",
   );
   expect(await settingsOf(file)).toEqual({
     esphome: "2026.10",
     "build-labels": ["fast"],
     medium: { kind: "thread", segment: "hall" },
     "flash-on": "attic-pi",
+    sandbox: "bubblewrap",
   });
+  expect(routeFrom(await settingsOf(file), {})).toEqual({ route: { labels: ["fast"], sandbox: "bubblewrap" } });
 });
 
 test("a file without settings, one that ESPHome will refuse, and one that is not there have none", async () => {

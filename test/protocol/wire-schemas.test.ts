@@ -17,6 +17,8 @@ import * as lease from "#protocol/lease.ts";
 import * as messages from "#protocol/messages.ts";
 import * as objects from "#protocol/objects.ts";
 import * as pairing from "#protocol/pairing.ts";
+import * as route from "#protocol/route.ts";
+import * as sandbox from "#protocol/sandbox.ts";
 import * as serial from "#protocol/serial.ts";
 import * as sighting from "#protocol/sighting.ts";
 
@@ -33,6 +35,8 @@ const rooms = {
   messages,
   objects,
   pairing,
+  route,
+  sandbox,
   serial,
   sighting,
 };

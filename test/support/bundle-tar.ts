@@ -28,5 +28,5 @@ export async function unpack(
   limits?: ArchiveLimits,
 ): Promise<Attempt<{ readonly files: readonly string[] }>> {
   const inflated = await inflate(bytes, desk, limits);
-  return inflated.ok ? unpackBundle(inflated.tar, folder, limits) : inflated;
+  return inflated.ok ? unpackBundle(inflated.tar, folder, limits === undefined ? {} : { limits }) : inflated;
 }

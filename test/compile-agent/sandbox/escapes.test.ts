@@ -1,99 +1,26 @@
 /** Real programs try to get out of a build, through the real driver. */
 import { createServer } from "node:net";
-import { cp, mkdir, open, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
+import { open, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { once } from "node:events";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { GroupLedger } from "#actor/process-group.ts";
-import type { BuildRequest } from "#compile-agent/build.ts";
-import { buildWithCommand } from "#compile-agent/command-driver.ts";
 import { chooseSandbox } from "#compile-agent/sandbox/choose.ts";
-import type { Sandbox, SandboxSettings } from "#compile-agent/sandbox/sandbox.ts";
-import { Workspace } from "#compile-agent/workspace.ts";
-import { Configuration } from "#protocol/ids.ts";
-import { CommandBuildSpec } from "#protocol/job.ts";
-import { makeCommandBundle } from "#toolchain/command-bundle.ts";
-import { inflate } from "#test/support/bundle-tar.ts";
-import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
+import { type AttemptOptions, EscapeBench, plainSettings } from "#test/support/escape-bench.ts";
 
-const fixture = join(import.meta.dirname, "../../fixtures/sandbox/escapes.py");
-const plain: SandboxSettings = {
-  memoryBytesMax: 1_000_000_000,
-  processesMax: 60,
-  diskBytesMax: 100_000_000,
-  hasNetwork: true,
-  sharesTools: true,
-  readable: [],
-};
-
-let home: TemporaryFolder;
-let agent: string;
-let project: string;
-let workspace: Workspace;
+let bench: EscapeBench;
 let lines: string[];
 
 beforeEach(async () => {
-  home = await temporaryFolder();
-  agent = join(home.path, "agent");
-  project = join(home.path, "project");
-  workspace = new Workspace(join(agent, "build"));
-  lines = [];
-  await mkdir(project);
-  await cp(fixture, join(project, "escapes.py"));
+  bench = await EscapeBench.open("bubblewrap");
+  lines = bench.lines;
 });
-afterEach(() => home[Symbol.asyncDispose]());
+afterEach(() => bench[Symbol.asyncDispose]());
 
-const sandboxOf = (settings: Partial<SandboxSettings> = {}): Promise<Sandbox> =>
-  chooseSandbox("bubblewrap", { ...plain, ...settings }, { home: agent, sharedHome: join(home.path, "builds-home") });
-
-async function secret(...path: string[]): Promise<string> {
-  const file = join(agent, ...path);
-  await mkdir(dirname(file), { recursive: true });
-  await writeFile(file, "the secret\n");
-  return file;
-}
-
-interface Options extends Partial<BuildRequest<CommandBuildSpec>> {
-  readonly settings?: Partial<SandboxSettings>;
-  readonly artifacts?: string[];
-  readonly name?: string;
-}
-
-async function run(argv: string[], { settings, artifacts = ["escapes.py"], name = "lamp", ...more }: Options = {}) {
-  const bundle = await makeCommandBundle(project);
-  if (!bundle.ok) throw new Error(JSON.stringify(bundle));
-  const inflated = await inflate(bundle.bytes, home.path);
-  if (!inflated.ok) throw new Error(JSON.stringify(inflated));
-  return buildWithCommand({
-    spec: CommandBuildSpec.parse({ driver: "command", bundle: bundle.digest, argv, artifacts }),
-    tar: inflated.tar,
-    configuration: Configuration.parse(name),
-    workspace,
-    sandbox: await sandboxOf(settings),
-    onLine: (line) => lines.push(line),
-    ...more,
-  });
-}
-
-const attempt = (name: string, args: string[] = [], options: Options = {}) =>
-  run(["python3", "escapes.py", name, ...args], options);
-
-/** The attempt was really made, to its end, and came to nothing. */
-async function keptIn(name: string, args: string[] = [], options: Options = {}): Promise<void> {
-  expect(await attempt(name, args, options), lines.join("\n")).toMatchObject({ ok: true });
-  expect(lines).toContain(`tried ${name}`);
-  expect(lines.filter((line) => line.startsWith("ESCAPED"))).toEqual([]);
-}
-
-async function treeOf(name: string): Promise<string> {
-  await workspace.withTree({ version: "command", configuration: Configuration.parse(name) }, undefined, ({ source }) =>
-    writeFile(join(source, "other.txt"), "the secret\n"),
-  );
-  const trees = join(agent, "build/trees");
-  const [version] = await readdir(trees);
-  const place = (await readdir(join(trees, version!))).find((entry) => entry.startsWith(name))!;
-  return join(trees, version!, place, "source", "other.txt");
-}
+const secret = (...path: string[]) => bench.secret(...path);
+const run = (argv: string[], options?: AttemptOptions) => bench.run(argv, options);
+const attempt = (name: string, args?: string[], options?: AttemptOptions) => bench.attempt(name, args, options);
+const keptIn = (name: string, args?: string[], options?: AttemptOptions) => bench.keptIn(name, args, options);
 
 test("the agent's key, other bundles and results cannot be read", async () => {
   await keptIn("read", [
@@ -119,7 +46,7 @@ test("the agent's folder is not found by the roads through /proc or up from the 
 });
 
 test("the tree of another configuration is neither read nor changed", async () => {
-  const other = await treeOf("fan");
+  const other = await bench.secretInTree("fan");
   await keptIn("read", [other]);
   await keptIn("write", [other]);
   expect(await readFile(other, "utf8")).toBe("the secret\n");
@@ -135,7 +62,7 @@ test("nothing is written outside of the tree, and nothing into what is readable"
 });
 
 test("the notes beside the tree and the record of its bundle cannot be forged", async () => {
-  const folder = dirname(dirname(await treeOf("lamp")));
+  const folder = dirname(dirname(await bench.secretInTree("lamp")));
   // Above the tree there is at most a folder in memory, which goes with the build.
   await attempt("write", ["../tree.json", "../last-build.json", "../planted.json", ".flashyard/files.json"]);
   expect(lines).toContain("tried write");
@@ -172,7 +99,7 @@ test("the agent's processes and environment are not to be seen", async () => {
 });
 
 test("a unix socket of the machine is out of reach", async () => {
-  const path = join(home.path, "s");
+  const path = join(bench.home, "s");
   const server = createServer().listen(path);
   await once(server, "listening");
   await keptIn("connect", [path]);
@@ -206,7 +133,7 @@ test("a setuid program loses that as an artifact, and nobody else gets to the tr
   const result = await attempt("setuid", [], { artifacts: ["tool.bin"] });
   if (!result.ok) throw new Error(JSON.stringify(result));
   expect((await stat(result.images[0]!.path)).mode & 0o6000).toBe(0);
-  expect((await stat(join(agent, "build/trees"))).mode & 0o077).toBe(0);
+  expect((await stat(join(bench.agent, "build/trees"))).mode & 0o077).toBe(0);
 });
 
 test("a fork bomb ends at the limit of processes", async () => {
@@ -231,10 +158,10 @@ test("many files and one large file end at the limit of the disk", async () => {
 });
 
 test("a daemon that has left its session dies with the build, and the ledger is empty", async () => {
-  const ledger = new GroupLedger(join(home.path, "groups"));
+  const ledger = new GroupLedger(join(bench.home, "groups"));
   const result = await attempt("detach", [], { ledger, artifacts: ["alive"] });
   expect(result, lines.join("\n")).toMatchObject({ ok: true });
-  expect(await readdir(join(home.path, "groups"))).toEqual([]);
+  expect(await readdir(join(bench.home, "groups"))).toEqual([]);
   const isAlive = (await readdir("/proc"))
     .filter((name) => /^\d+$/.test(name))
     .map(async (pid) =>
@@ -260,7 +187,7 @@ test("what a build leaves in its tree reaches no file of the agent's when the ne
       artifacts: ["a.bin"],
     }),
   ).toMatchObject({ ok: true });
-  await writeFile(join(project, "escapes.new"), "of the bundle");
+  await writeFile(join(bench.project, "escapes.new"), "of the bundle");
   expect(await run(["true"])).toMatchObject({ ok: true });
   expect(await readFile(key, "utf8")).toBe("the secret\n");
 });
@@ -274,15 +201,13 @@ test("a tool that one configuration plants is not in the home of another where h
 
 test("a level that does not work here fails with what is missing, and auto goes without", async () => {
   const path = process.env["PATH"];
-  await symlink("/nowhere", join(home.path, "nothing"));
-  process.env["PATH"] = home.path;
+  await symlink("/nowhere", join(bench.home, "nothing"));
+  process.env["PATH"] = bench.home;
   try {
-    await expect(sandboxOf()).rejects.toThrow(/no bwrap on the PATH \(apt install bubblewrap\)/);
-    const place = { home: agent, sharedHome: join(home.path, "builds-home") };
-    expect((await chooseSandbox("auto", plain, place)).level).toBe("none");
+    await expect(bench.sandbox()).rejects.toThrow(/no bwrap on the PATH \(apt install bubblewrap\)/);
+    expect((await chooseSandbox("auto", plainSettings, bench.place)).level).toBe("none");
   } finally {
     process.env["PATH"] = path;
   }
-  const place = { home: agent, sharedHome: join(home.path, "builds-home") };
-  expect((await chooseSandbox("auto", plain, place)).level).toBe("bubblewrap");
+  expect((await chooseSandbox("auto", plainSettings, bench.place)).level).toBe("bubblewrap");
 });

@@ -135,6 +135,7 @@ test("everything that can change what comes out makes another build", () => {
     buildKey(buildSpec("2026.10.0", 2)),
     buildKey(buildSpec("2026.9.0", 1)),
     buildKey(buildSpec("2026.10.0", 1), route),
+    buildKey(buildSpec("2026.10.0", 1), { labels: [], sandbox: "bubblewrap" }),
     buildKey({ ...buildSpec(), driver: "esphome", version: "2026.10.0", entry: "other.yaml" }),
     buildKey({ ...buildSpec(), driver: "esphome", version: "2026.10.0", entry: "device.yaml", keepsDebug: true }),
     buildKey({ ...command, argv: ["make"], artifacts: ["*.bin"] }),

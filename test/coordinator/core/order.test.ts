@@ -215,6 +215,27 @@ describe("who may take a job", () => {
     expect(farm.job(1, "compile").assigned?.agent).toBe("fitting");
   });
 
+  test("an agent whose sandbox is weaker than asked for does not, nor one that states none or an unknown one", () => {
+    const farm = farmThatKnows({});
+    const sandboxed = (name: string, sandbox?: string) => {
+      const { compile, ...statement } = statementOf(name, "compile");
+      farm.announce({ ...statement, compile: { ...compile!, ...(sandbox === undefined ? {} : { sandbox }) } });
+    };
+    sandboxed("open");
+    sandboxed("apart", "user");
+    sandboxed("newer", "vault");
+    farm.submit({ ...buildRequest(1), route: { labels: [], sandbox: "bubblewrap" } });
+    const lines = explain(farm.farm, chainNumber(1), farm.at);
+    const needs = "the job needs a sandbox of level bubblewrap or stronger";
+    expect(lines).toContain(`  open builds in a sandbox of level none: ${needs}`);
+    expect(lines).toContain(`  apart builds in a sandbox of level user: ${needs}`);
+    expect(lines).toContain(`  newer builds in a sandbox of level vault: ${needs}`);
+    sandboxed("kept", "bubblewrap");
+    expect(farm.job(1, "compile").assigned?.agent).toBe("kept");
+    farm.submit({ ...buildRequest(2), route: { labels: [], sandbox: "none" } });
+    expect(farm.states(2)).toBe("dispatched");
+  });
+
   test("a drained agent does not, but its trees can be taken away", () => {
     const farm = farmThatKnows({}, { drained: new Set([agentNamed("a")]) });
     farm.compileAgent("a", { warm: ["lamp"] });
