@@ -84,7 +84,18 @@ test("a sentence is one line and holds every offending value", () => {
   for (const failure of all) {
     const sentence = describeFailure(failure);
     expect(sentence).not.toMatch(/\n|undefined|\[object|NaN/);
-    const hidden = new Set(["kind", "tail", "effect", "code", "limit", "limitMs", "phase", "waitedMs", "isOut", "backupAt"]);
+    const hidden = new Set([
+      "kind",
+      "tail",
+      "effect",
+      "code",
+      "limit",
+      "limitMs",
+      "phase",
+      "waitedMs",
+      "isOut",
+      "backupAt",
+    ]);
     for (const [field, value] of Object.entries(failure)) {
       if (!hidden.has(field)) expect(sentence).toContain(String(value));
     }
