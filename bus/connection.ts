@@ -1,4 +1,6 @@
 /** One connection to NATS, and the translation of its errors. */
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import {
   AuthorizationError,
   ClosedConnectionError,
@@ -13,7 +15,7 @@ import { connect as connectNode } from "@nats-io/transport-node";
 import type { Listening } from "#actor/coordinator-ports.ts";
 import { untilFired } from "#actor/until-fired.ts";
 import { isFarmError, messageOf, UnavailableError, UsageError } from "#protocol/errors.ts";
-import { hasTls, requirePrivate, serversIn, shownServers } from "#bus/server-addresses.ts";
+import { hasTls, hostOf, requirePrivate, serversIn, shownServers } from "#bus/server-addresses.ts";
 
 export type Connection = NatsConnection;
 
@@ -39,7 +41,20 @@ function identified({ token, seed, inbox }: SignIn) {
 
 function encrypted(servers: readonly string[], authority: string | undefined) {
   if (!servers.some(hasTls)) return {};
-  return { tls: authority === undefined ? {} : { ca: authority } };
+  return { tls: authority === undefined ? {} : { ca: authority, checkServerIdentity: checkOneOf(servers) } };
+}
+
+/**
+ * The client passes on a server's name, but of an address nothing, and then Node looks for `localhost` in the certificate: instead one of
+ * the addresses that were named has to be there.
+ */
+function checkOneOf(servers: readonly string[]): typeof checkServerIdentity {
+  const addresses = servers.map(hostOf).filter((host) => isIP(host) !== 0);
+  return (host, certificate) => {
+    const hosts = host === "localhost" ? [host, ...addresses] : [host];
+    const errors = hosts.map((one) => checkServerIdentity(one, certificate));
+    return errors.includes(undefined) ? undefined : errors.at(-1);
+  };
 }
 
 const signIns = new WeakMap<Connection, SignIn>();

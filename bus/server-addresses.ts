@@ -31,13 +31,13 @@ export function requirePrivate(servers: readonly string[]): void {
 /** Whether what is said to a server never leaves this machine. A name is believed to mean what it says. */
 function isLoopback(url: string): boolean {
   const host = hostOf(url);
-  return host === "localhost" || host === "[::1]" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+  return host === "localhost" || host === "::1" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
 
-/** The client takes `host`, `host:port` and URLs. */
-function hostOf(url: string): string {
+/** A server's name or address; one of IPv6 without its brackets. The client takes `host`, `host:port` and URLs. */
+export function hostOf(url: string): string {
   const full = url.includes("://") ? url : `nats://${url}`;
-  return URL.canParse(full) ? new URL(full).hostname : url;
+  return URL.canParse(full) ? new URL(full).hostname.replace(/^\[(.*)\]$/, "$1") : url;
 }
 
 /** For people and logs: without the user names and passwords that URLs may hold. */

@@ -1,6 +1,5 @@
 /** Every command with its options and help. What a command does is loaded when it is used. */
-import { isIP } from "node:net";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import { farmVersion } from "#protocol/version.ts";
 import { agentVariables } from "#cli/agent-variables.ts";
 import {
@@ -19,6 +18,7 @@ import {
 } from "#cli/command-options.ts";
 import { exitCodeTable } from "#cli/exit-codes.ts";
 import { addFarmCommands } from "#cli/farm-commands.ts";
+import { addIdentity, hostNames } from "#cli/identity-commands.ts";
 import { addFlash, addRollback, addRollouts } from "#cli/rollout-commands.ts";
 import { addQueue } from "#cli/queue-commands.ts";
 
@@ -48,6 +48,7 @@ export function commandLine(options: CommandLineOptions): Command {
   addViews(program, options.runner);
   addQueue(program, options.runner);
   addFarmCommands(program, options.runner);
+  addIdentity(program, options.runner);
   addAdvice(program, options.runner);
   // Settings are inherited by commands when they are made, the help text is not.
   program.addHelpText("after", helpEnd);
@@ -219,20 +220,6 @@ function addUp(program: Command, runner: Runner): void {
     .option("--upload-slots <n>", "flashes at a time (default: 4)", numberFrom(1, 64))
     .option("--log-level <level>", "trace, debug, info, warn or error")
     .action((options) => runner.run(async (session) => (await import("#cli/commands/up.ts")).runUp(session, options)));
-}
-
-/** Names and addresses with commas between them, as they stand in a certificate. */
-function hostNames(text: string): readonly string[] {
-  const names = text
-    .split(",")
-    .map((name) => name.trim())
-    .filter((name) => name !== "");
-  const isName = (name: string) => isIP(name) !== 0 || /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/i.test(name);
-  const bad = names.find((name) => !isName(name));
-  if (bad !== undefined || names.length === 0) {
-    throw new InvalidArgumentError(`${JSON.stringify(bad ?? text)} is no name or address of a machine.`);
-  }
-  return names;
 }
 
 function addAdvice(program: Command, runner: Runner): void {

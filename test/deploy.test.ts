@@ -2,9 +2,7 @@
 import { globSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { plainEnvironment, runProcess } from "#actor/subprocess.ts";
 import { flashTotalMsMax, verifyMsMax } from "#protocol/limits.ts";
-import { serverBinary } from "#test/support/nats-server.ts";
 
 const root = join(import.meta.dirname, "..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
@@ -36,11 +34,4 @@ test("what the units start is in the tree", () => {
 test("the upload agent's unit waits for the longest flash and its check", () => {
   const minutes = /^TimeoutStopSec=(\d+)min$/m.exec(read("deploy/systemd/flashyard-upload-agent.service"))?.[1];
   expect(Number(minutes) * 60_000).toBeGreaterThan(flashTotalMsMax + verifyMsMax);
-});
-
-test("nats-server accepts the configuration", async () => {
-  const configuration = join(root, "deploy/nats-server.conf");
-  const argv = [await serverBinary(), "-t", "-c", configuration];
-  const { end, tail } = await runProcess({ argv, env: plainEnvironment(), totalMs: 5_000 });
-  expect(end, tail.join("\n")).toEqual({ kind: "exited", exitCode: 0 });
 });
