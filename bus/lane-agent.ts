@@ -7,7 +7,7 @@
  * 3. Whoever asks whether it is there is answered as long as its connection is: the coordinator learns from the server that nobody
  *    listens any more before a beat is missed.
  */
-import { randomBytes } from "node:crypto";
+import { createPrivateKey, randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { AgentSettings } from "#actor/agent-settings.ts";
@@ -92,11 +92,12 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
   );
   if (signedIn === undefined) return;
   const { connection, credentials, servers } = signedIn;
+  const unseal = credentials?.unseal === undefined ? undefined : createPrivateKey(credentials.unseal);
   const apiPrefix = credentials === undefined ? undefined : edgeApiPrefix;
   try {
     const boot = BootId.parse(randomBytes(8).toString("hex"));
-    const storeOf = (bucket: string) =>
-      new ObjectStore(connection, bucket, clock, credentials === undefined ? undefined : agentAccess(settings.agent));
+    const access = unseal === undefined ? undefined : agentAccess(settings.agent, unseal);
+    const storeOf = (bucket: string) => new ObjectStore(connection, bucket, clock, access);
     const stores = { bundles: storeOf(objectStores.bundles), artifacts: storeOf(objectStores.artifacts) };
     const world: AgentWorld = { settings, boot, connection, credentials, ...stores, ledger, clock, log };
     const { handler, compile, upload, onOpen, services = [] } = await options.prepare(world);

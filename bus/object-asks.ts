@@ -3,11 +3,13 @@
  * stores pieces under its own name; all else it asks of the coordinator.
  */
 import { type JetStreamClient, jetstream } from "@nats-io/jetstream";
+import type { KeyObject } from "node:crypto";
 import { systemClock } from "#actor/clock.ts";
+import { open } from "#actor/sealing.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { AgentId, Digest } from "#protocol/ids.ts";
 import { objectStores, objectSubject } from "#protocol/names.ts";
-import { ObjectAnswer, type ObjectAsk, type ObjectStoreName } from "#protocol/objects.ts";
+import { contentContext, ObjectAnswer, type ObjectAsk, type ObjectStoreName } from "#protocol/objects.ts";
 import type { Connection } from "#bus/connection.ts";
 import { edgeApiPrefix } from "#bus/identity/permissions.ts";
 import { type ObjectMeta, readFoundMeta, streamOf } from "#bus/object-layout.ts";
@@ -19,6 +21,7 @@ import {
   sendOnce,
   type TransferEnd,
 } from "#bus/object-messages.ts";
+import { type ContentKey, contentKey } from "#bus/object-seal.ts";
 import type { ObjectAccess } from "#bus/object-store.ts";
 import { request } from "#bus/rpc.ts";
 
@@ -26,9 +29,15 @@ import { request } from "#bus/rpc.ts";
 const lagsMax = 10;
 const lagMs = 100;
 
-/** How an agent reaches the store. */
-export function agentAccess(agent: AgentId): ObjectAccess {
-  return async (connection, bucket, end) => new AgentMessages(connection, agent, bucket, end);
+/** How an agent reaches the store. @param unseal its private key, to which the keys of contents are sealed */
+export function agentAccess(agent: AgentId, unseal: KeyObject): ObjectAccess {
+  return async (connection, bucket, end) => new AgentMessages({ connection, agent, unseal }, bucket, end);
+}
+
+interface Asker {
+  readonly connection: Connection;
+  readonly agent: AgentId;
+  readonly unseal: KeyObject;
 }
 
 type Unversioned<T> = T extends ObjectAsk ? Omit<T, "v" | "store"> : never;
@@ -40,8 +49,10 @@ class AgentMessages implements ObjectMessages {
   readonly #connection: Connection;
   readonly #client: JetStreamClient;
   readonly #end: TransferEnd;
+  readonly #unseal: KeyObject;
 
-  constructor(connection: Connection, agent: AgentId, bucket: string, end: TransferEnd) {
+  constructor({ connection, agent, unseal }: Asker, bucket: string, end: TransferEnd) {
+    this.#unseal = unseal;
     this.bucket = bucket;
     this.owner = agent;
     this.#store = bucket === objectStores.bundles ? "bundles" : "artifacts";
@@ -59,6 +70,14 @@ class AgentMessages implements ObjectMessages {
     if (message === undefined) return "missing";
     const { text, at, sequence: seq } = message;
     return readFoundMeta({ data: new TextEncoder().encode(text), time: new Date(at), seq });
+  }
+
+  async key(digest: Digest): Promise<ContentKey | undefined> {
+    const { secret } = await this.#ask({ kind: "meta", digest }, "meta");
+    if (secret === undefined) return undefined;
+    const opened = open(this.#unseal, secret, contentContext(digest));
+    if (opened !== undefined) return contentKey(Buffer.from(opened, "base64"));
+    throw new UnavailableError("no-key", `the key of ${digest} is sealed to another agent than ${this.owner}`);
   }
 
   async writeMeta(digest: Digest, body: Uint8Array): Promise<void> {

@@ -5,6 +5,8 @@
 import { promisify } from "node:util";
 import { constants, crc32, zstdCompress, zstdDecompress } from "node:zlib";
 import type { Content } from "#bus/object-content.ts";
+import { placeOf } from "#bus/object-layout.ts";
+import { type ContentKey, openPiece, sealPiece } from "#bus/object-seal.ts";
 
 export type Encoding = "identity" | "zstd";
 
@@ -31,26 +33,42 @@ export async function encodingOf(content: Content): Promise<Encoding> {
   return packed < plain * payingShare ? "zstd" : "identity";
 }
 
-export function encodePiece(encoding: Encoding, plain: Uint8Array): Promise<Uint8Array> {
-  return encoding === "zstd" ? compress(plain, compression) : Promise.resolve(plain);
+/** Whatever is between a piece's content and its stored body. */
+export interface PieceCodec {
+  readonly encoding: Encoding;
+  /** Absent: bodies are not sealed. */
+  readonly key?: ContentKey | undefined;
 }
 
-/** The content of a piece that must have this many bytes and this check; undefined when it has not, however large it would unpack. */
+/** What a piece must be: so many bytes with this check, at this place of its content. */
+export interface PieceSpec {
+  readonly index: number;
+  readonly bytes: number;
+  readonly check: string;
+}
+
+export async function encodePiece({ encoding, key }: PieceCodec, index: number, plain: Uint8Array) {
+  const check = checkOf(plain);
+  const body = encoding === "zstd" ? await compress(plain, compression) : plain;
+  return { check, body: key === undefined ? body : sealPiece(key, placeOf(index, check), body) };
+}
+
+/** The content of a piece, from its stored body; undefined when that is not what it must be, however large it would unpack. */
 export async function decodePiece(
-  encoding: Encoding,
+  { encoding, key }: PieceCodec,
   stored: Uint8Array,
-  expected: { readonly bytes: number; readonly check: string },
+  { index, bytes, check }: PieceSpec,
 ): Promise<Uint8Array | undefined> {
-  let plain = stored;
-  if (encoding === "zstd") {
+  let plain = key === undefined ? stored : openPiece(key, placeOf(index, check), stored);
+  if (plain !== undefined && encoding === "zstd") {
     try {
-      plain = await decompress(stored, { maxOutputLength: expected.bytes });
+      plain = await decompress(plain, { maxOutputLength: bytes });
     } catch {
       // Not zstd at all, cut off, or more than it may be.
       return undefined;
     }
   }
-  return plain.length === expected.bytes && checkOf(plain) === expected.check ? plain : undefined;
+  return plain?.length === bytes && checkOf(plain) === check ? plain : undefined;
 }
 
 /** CRC-32 of a piece's content in eight hexadecimal digits: finds damage piece by piece; the digest of the whole decides. */

@@ -27,6 +27,8 @@ export const freshMsMax = 15 * 24 * 60 * 60 * 1000;
 /** Where the pieces of a content belong. */
 export interface Layout {
   readonly encoding: Encoding;
+  /** Each piece is sealed (`object-seal.ts`). */
+  readonly isSealed: boolean;
   /** The last token of the chunks' subject; the client's word. Matches the subjects of all pieces. */
   readonly nuid: string;
 }
@@ -41,7 +43,7 @@ export interface ObjectMeta {
   readonly sequence: number;
   readonly nuid: string;
   /** Absent in an object of the client: its chunks have one subject and no encoding. */
-  readonly pieces?: { readonly encoding: Encoding; readonly checks: readonly string[] };
+  readonly pieces?: { readonly encoding: Encoding; readonly isSealed: boolean; readonly checks: readonly string[] };
   readonly chunks: number;
 }
 
@@ -77,11 +79,20 @@ export function subjectsOwned(bucket: string, owner: string): string {
 }
 
 /** Changes with `pieceBytes` and with whatever else is in a piece: pieces of two kinds must not meet under one nuid. */
-const kinds: Record<Encoding, string> = { identity: "i1", zstd: "z1" };
+const kinds: Record<Encoding, { readonly plain: string; readonly sealed: string }> = {
+  identity: { plain: "i1", sealed: "i2" },
+  zstd: { plain: "z1", sealed: "z2" },
+};
 
 /** @param owner a token: whoever sends the pieces */
-export function layoutOf(owner: string, digest: Digest, encoding: Encoding, now: number): Layout {
-  return { encoding, nuid: `${owner}.${digest}.${Math.floor(now / generationMs)}${kinds[encoding]}.>` };
+export function layoutOf(
+  owner: string,
+  digest: Digest,
+  { encoding, isSealed }: Omit<Layout, "nuid">,
+  now: number,
+): Layout {
+  const kind = kinds[encoding][isSealed ? "sealed" : "plain"];
+  return { encoding, isSealed, nuid: `${owner}.${digest}.${Math.floor(now / generationMs)}${kind}.>` };
 }
 
 /** Who has sent the pieces; undefined when nobody has said so. */
@@ -91,7 +102,12 @@ export function ownerIn(nuid: string): string | undefined {
 }
 
 export function pieceSubject(bucket: string, nuid: string, index: number, check: string): string {
-  return chunkSubject(bucket, `${nuid.slice(0, -1)}${index}.${check}`);
+  return chunkSubject(bucket, `${nuid.slice(0, -1)}${placeOf(index, check)}`);
+}
+
+/** What a piece is, and where it belongs in its content. */
+export function placeOf(index: number, check: string): string {
+  return `${index}.${check}`;
 }
 
 /** Bytes of the content in piece `index`. */
@@ -112,15 +128,19 @@ const StoredMeta = z.object({
   metadata: z.record(z.string(), z.string()).nullish(),
 });
 
+/** How sealed pieces are sealed. */
+const sealName = "aes-256-gcm";
+
 const PieceMetadata = z.object({
   "content-digest": Digest,
   "content-encoding": z.enum(["identity", "zstd"]),
   "content-bytes": z.coerce.number().int().nonnegative().max(objectBytesMax),
   "piece-bytes": z.literal(String(pieceBytes)),
   "piece-checks": z.string().regex(/^([0-9a-f]{8})*$/),
+  "content-seal": z.literal(sealName).optional(),
 });
 
-const ourNuid = /^(?:[a-z0-9_][a-z0-9-]*\.)?[0-9a-f]{64}\.\d+[iz]1\.>$/;
+const ourNuid = /^(?:[a-z0-9_][a-z0-9-]*\.)?[0-9a-f]{64}\.\d+[iz][12]\.>$/;
 const clientNuid = /^[\w-]+$/;
 
 export interface MetaMessage {
@@ -151,7 +171,8 @@ export function readMeta(message: MetaMessage): ObjectMeta | "deleted" | "corrup
   const bytes = ours.data["content-bytes"];
   const checks = ours.data["piece-checks"].match(/.{8}/g) ?? [];
   if (checks.length !== pieceCount(bytes)) return "corrupt";
-  const pieces = { encoding: ours.data["content-encoding"], checks };
+  const isSealed = ours.data["content-seal"] !== undefined;
+  const pieces = { encoding: ours.data["content-encoding"], isSealed, checks };
   return { ...common, contentDigest: ours.data["content-digest"], bytes, pieces, chunks: checks.length };
 }
 
@@ -182,6 +203,7 @@ export function writeMeta(bucket: string, meta: WrittenMeta, now: number): Uint8
       "content-bytes": String(bytes),
       "piece-bytes": String(pieceBytes),
       "piece-checks": checks.join(""),
+      ...(layout.isSealed ? { "content-seal": sealName } : {}),
     },
   });
 }

@@ -15,6 +15,7 @@ import { headers as createHeaders } from "@nats-io/nats-core";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { Digest } from "#protocol/ids.ts";
 import { type Connection, onDisconnect } from "#bus/connection.ts";
+import { type ContentKey, contentKey } from "#bus/object-seal.ts";
 import { type MetaMessage, metaSubject, type ObjectMeta, readFoundMeta, streamOf } from "#bus/object-layout.ts";
 
 /** Answered in milliseconds; a busy disk needs longer. */
@@ -76,6 +77,8 @@ export interface ObjectMessages {
   /** @throws UnavailableError when the transfer is over */
   check(): void;
   meta(digest: Digest): Promise<ObjectMeta | "missing" | "corrupt">;
+  /** By which the pieces of a content are sealed; undefined in an open farm. */
+  key(digest: Digest): Promise<ContentKey | undefined>;
   writeMeta(digest: Digest, body: Uint8Array): Promise<void>;
   /** The subjects in the bucket that match, each with the number of its messages. */
   subjects(filter: string): Promise<ReadonlyMap<string, number>>;
@@ -96,6 +99,9 @@ export interface FoundMessage {
 /** What is written by those who belong to the farm's own account. No agent has this name. */
 const farmOwner = "_";
 
+/** Finds the secret of a content's key, 32 bytes. */
+export type SecretOf = (digest: Digest) => Promise<Uint8Array>;
+
 /** The messages as somebody reaches them whom the server lets do all of it. */
 export class DirectMessages implements ObjectMessages {
   readonly bucket: string;
@@ -105,8 +111,16 @@ export class DirectMessages implements ObjectMessages {
   readonly #manager: JetStreamManager;
   readonly #client: JetStreamClient;
   readonly #end: TransferEnd;
+  readonly #secretOf: SecretOf | undefined;
 
-  private constructor(connection: Connection, bucket: string, manager: JetStreamManager, end: TransferEnd) {
+  private constructor(
+    connection: Connection,
+    bucket: string,
+    manager: JetStreamManager,
+    end: TransferEnd,
+    secretOf: SecretOf | undefined,
+  ) {
+    this.#secretOf = secretOf;
     this.#connection = connection;
     this.bucket = bucket;
     this.#stream = streamOf(bucket);
@@ -115,9 +129,15 @@ export class DirectMessages implements ObjectMessages {
     this.#end = end;
   }
 
-  static async open(this: void, connection: Connection, bucket: string, end: TransferEnd): Promise<DirectMessages> {
+  /** @param secretOf absent in an open farm */
+  static async open(
+    connection: Connection,
+    bucket: string,
+    end: TransferEnd,
+    secretOf?: SecretOf,
+  ): Promise<DirectMessages> {
     const manager = await jetstreamManager(connection, { checkAPI: false, timeout: askMsMax });
-    return new DirectMessages(connection, bucket, manager, end);
+    return new DirectMessages(connection, bucket, manager, end, secretOf);
   }
 
   check(): void {
@@ -126,6 +146,11 @@ export class DirectMessages implements ObjectMessages {
 
   async meta(digest: Digest): Promise<ObjectMeta | "missing" | "corrupt"> {
     return readFoundMeta(await this.metaMessage(digest));
+  }
+
+  async key(digest: Digest): Promise<ContentKey | undefined> {
+    if (this.#secretOf === undefined) return undefined;
+    return contentKey(await this.#end.answer(this.#secretOf(digest)));
   }
 
   async metaMessage(digest: Digest): Promise<MetaMessage | undefined> {

@@ -6,12 +6,14 @@
  */
 import { createHash } from "node:crypto";
 import type { Clock } from "#actor/clock.ts";
+import { UnavailableError } from "#protocol/errors.ts";
 import { Digest } from "#protocol/ids.ts";
 import { inOrder, Pace } from "#bus/in-order.ts";
 import { checkOf, decodePiece } from "#bus/object-codec.ts";
 import type { Draft } from "#bus/object-content.ts";
 import { chunkSubject, type ObjectMeta, pieceBytes, pieceLength, pieceSubject } from "#bus/object-layout.ts";
 import type { ObjectMessages } from "#bus/object-messages.ts";
+import type { ContentKey } from "#bus/object-seal.ts";
 
 /** Asked for and not yet taken: 4 MiB keep a disk and a network busy together. */
 const askedMax = 8;
@@ -49,7 +51,7 @@ async function receive(messages: ObjectMessages, meta: ObjectMeta, loading: Load
   const whole = createHash("sha256");
   let at = 0;
   const { draft, onPiece } = loading;
-  for await (const piece of piecesOf(messages, meta, loading)) {
+  for await (const piece of piecesOf(messages, meta, loading, await keyFor(messages, meta))) {
     messages.check();
     if (piece === undefined) return undefined;
     whole.update(piece.content);
@@ -60,6 +62,17 @@ async function receive(messages: ObjectMessages, meta: ObjectMeta, loading: Load
   return Digest.parse(whole.digest("hex"));
 }
 
+/** @throws UnavailableError `no-key` for a sealed content of which nobody here has the key */
+async function keyFor(
+  messages: ObjectMessages,
+  { contentDigest, pieces }: ObjectMeta,
+): Promise<ContentKey | undefined> {
+  if (pieces?.isSealed !== true) return undefined;
+  const key = await messages.key(contentDigest);
+  if (key !== undefined) return key;
+  throw new UnavailableError("no-key", `${contentDigest} is sealed, and its key is not given out`);
+}
+
 interface Piece {
   readonly content: Uint8Array;
   /** It is in the draft already. */
@@ -67,18 +80,23 @@ interface Piece {
 }
 
 /** Gives undefined, and ends, where a piece is lost or not what the meta message says. */
-function piecesOf(messages: ObjectMessages, meta: ObjectMeta, loading: Loading): AsyncGenerator<Piece | undefined> {
+function piecesOf(
+  messages: ObjectMessages,
+  meta: ObjectMeta,
+  loading: Loading,
+  key: ContentKey | undefined,
+): AsyncGenerator<Piece | undefined> {
   const { bytes, nuid, pieces } = meta;
   if (pieces === undefined) return chunksOf(messages, meta);
   const { draft, clock } = loading;
   const pace = new Pace(clock, askedMax);
   const width = () => pace.width;
   return inOrder(pieces.checks.entries(), width, async ([index, check]): Promise<Piece | undefined> => {
-    const expected = { bytes: pieceLength(bytes, index), check };
+    const expected = { index, bytes: pieceLength(bytes, index), check };
     const kept = await draft.kept(index * pieceBytes, expected.bytes);
     if (kept !== undefined && checkOf(kept) === check) return { content: kept, isKept: true };
     const stored = await pace.time(messages.fetch(pieceSubject(messages.bucket, nuid, index, check)));
-    const content = stored && (await decodePiece(pieces.encoding, stored, expected));
+    const content = stored && (await decodePiece({ encoding: pieces.encoding, key }, stored, expected));
     return content && { content, isKept: false };
   });
 }

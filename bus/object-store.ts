@@ -16,7 +16,7 @@ import {
   readMeta,
   streamOf,
 } from "#bus/object-layout.ts";
-import { DirectMessages, type ObjectMessages, TransferEnd } from "#bus/object-messages.ts";
+import { DirectMessages, type ObjectMessages, type SecretOf, TransferEnd } from "#bus/object-messages.ts";
 import { loadObject, type Refusal } from "#bus/object-reader.ts";
 import { isWhole, storeObject } from "#bus/object-writer.ts";
 import { readStream } from "#bus/stream-reader.ts";
@@ -42,6 +42,11 @@ export interface StoredObject {
 /** How somebody reaches the messages of a bucket. */
 export type ObjectAccess = (connection: Connection, bucket: string, end: TransferEnd) => Promise<ObjectMessages>;
 
+/** Of those whom the server lets read and write all of it. @param secretOf absent in an open farm */
+export function directAccess(secretOf?: SecretOf): ObjectAccess {
+  return (connection, bucket, end) => DirectMessages.open(connection, bucket, end, secretOf);
+}
+
 export class ObjectStore {
   readonly #connection: Connection;
   readonly #bucket: string;
@@ -52,7 +57,7 @@ export class ObjectStore {
     connection: Connection,
     bucket: string,
     clock: Clock = systemClock,
-    access: ObjectAccess = DirectMessages.open,
+    access: ObjectAccess = directAccess(),
   ) {
     this.#connection = connection;
     this.#bucket = bucket;

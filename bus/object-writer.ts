@@ -9,7 +9,7 @@ import type { Clock } from "#actor/clock.ts";
 import { UnavailableError, UsageError } from "#protocol/errors.ts";
 import type { Digest } from "#protocol/ids.ts";
 import { inOrder, Pace } from "#bus/in-order.ts";
-import { checkOf, encodePiece, encodingOf } from "#bus/object-codec.ts";
+import { encodePiece, encodingOf } from "#bus/object-codec.ts";
 import type { Content } from "#bus/object-content.ts";
 import {
   chunkSubject,
@@ -26,6 +26,7 @@ import {
   type WrittenMeta,
 } from "#bus/object-layout.ts";
 import type { ObjectMessages } from "#bus/object-messages.ts";
+import type { ContentKey } from "#bus/object-seal.ts";
 
 /** Compressed ahead of the sending: twice the processors of a small machine. */
 const encodedMax = 4;
@@ -49,20 +50,29 @@ export async function storeObject(messages: ObjectMessages, storing: Storing): P
     throw new UsageError("object-too-large", `${content.bytes} bytes are more than the ${objectBytesMax} of an object`);
   }
   const now = clock.now();
-  if (await isStored(messages, digest, now - freshMsMax)) return;
-  const layout = layoutOf(messages.owner, digest, await encodingOf(content), now);
+  const key = await messages.key(digest);
+  const isSealed = key !== undefined;
+  if (await isStored(messages, digest, isSealed, now - freshMsMax)) return;
+  const layout = layoutOf(messages.owner, digest, { encoding: await encodingOf(content), isSealed }, now);
   for (let round = 0; round < roundsMax; round += 1) {
-    const sent = await sendPieces(messages, layout, storing);
+    const sent = await sendPieces(messages, layout, key, storing);
     const meta = { layout, digest, bytes: content.bytes, ...sent };
     await messages.writeMeta(digest, writeMeta(messages.bucket, meta, now));
-    if (await isStored(messages, digest)) return;
+    if (await isStored(messages, digest, isSealed)) return;
   }
   throw new UnavailableError("removed", `${digest} is removed as often as it is stored`);
 }
 
-async function isStored(messages: ObjectMessages, digest: Digest, since = -Infinity): Promise<boolean> {
+/** In a farm that has an identity since yesterday, what was stored in the clear before does not count. */
+async function isStored(
+  messages: ObjectMessages,
+  digest: Digest,
+  isSealed: boolean,
+  since = -Infinity,
+): Promise<boolean> {
   const meta = await messages.meta(digest);
-  return typeof meta === "object" && meta.contentDigest === digest && meta.at >= since && isWhole(messages, meta);
+  if (typeof meta !== "object" || meta.contentDigest !== digest || meta.at < since) return false;
+  return (meta.pieces?.isSealed ?? false) === isSealed && isWhole(messages, meta);
 }
 
 /** Whether all messages of an object are there; what is in them is seen by who reads them. */
@@ -79,6 +89,7 @@ type Sent = Pick<WrittenMeta, "checks" | "storedBytes" | "storedDigest">;
 async function sendPieces(
   messages: ObjectMessages,
   layout: Layout,
+  key: ContentKey | undefined,
   { digest, content, clock, onPiece }: Storing,
 ): Promise<Sent> {
   const found = await messages.subjects(chunkSubject(messages.bucket, layout.nuid));
@@ -91,9 +102,9 @@ async function sendPieces(
   const encoded = inOrder(
     plainPieces(messages, content),
     () => encodedMax,
-    async (plain) => {
+    async ({ index, plain }) => {
       whole.update(plain);
-      return { check: checkOf(plain), body: await encodePiece(layout.encoding, plain) };
+      return encodePiece({ encoding: layout.encoding, key }, index, plain);
     },
   );
   const sent = inOrder(
@@ -118,9 +129,12 @@ async function sendPieces(
   return { checks, storedBytes, storedDigest: stored.digest("hex") };
 }
 
-async function* plainPieces(messages: ObjectMessages, content: Content): AsyncGenerator<Uint8Array> {
+async function* plainPieces(
+  messages: ObjectMessages,
+  content: Content,
+): AsyncGenerator<{ readonly index: number; readonly plain: Uint8Array }> {
   for (let index = 0; index < pieceCount(content.bytes); index += 1) {
     messages.check();
-    yield await content.read(index * pieceBytes, pieceLength(content.bytes, index));
+    yield { index, plain: await content.read(index * pieceBytes, pieceLength(content.bytes, index)) };
   }
 }

@@ -1,12 +1,15 @@
 /** The way to the farm, with errors that tell the user what to do. */
 import type { AdminAnswer, AdminRequest } from "#protocol/admin.ts";
 import { InvariantError, messageOf, UnavailableError, UsageError } from "#protocol/errors.ts";
+import type { Digest } from "#protocol/ids.ts";
 import { leadTtlMs } from "#protocol/limits.ts";
+import { objectStores } from "#protocol/names.ts";
 import { poll } from "#actor/clock.ts";
 import type { Connection } from "#bus/connection.ts";
 import type { Credentials } from "#bus/identity/credentials.ts";
 import { identityIn, type SignedIn, signIn } from "#bus/identity/sign-in.ts";
 import { askAdmin } from "#bus/farm-client.ts";
+import { directAccess, ObjectStore } from "#bus/object-store.ts";
 import { shownServers } from "#bus/server-addresses.ts";
 import { shown } from "#cli/clean-text.ts";
 import type { Session } from "#cli/session.ts";
@@ -80,6 +83,26 @@ export class Farm implements AsyncDisposable {
       `a NATS server answers at ${shownServers(this.#servers)}, but no coordinator does: ` +
       "start one with `flashyard up`, or see why it ended";
     throw new UnavailableError("no-coordinator", message, { cause: last });
+  }
+
+  get bundles(): ObjectStore {
+    return this.#store(objectStores.bundles);
+  }
+
+  get artifacts(): ObjectStore {
+    return this.#store(objectStores.artifacts);
+  }
+
+  #store(bucket: string): ObjectStore {
+    const access =
+      this.credentials === undefined ? undefined : directAccess((digest) => this.#secretOf(bucket, digest));
+    return new ObjectStore(this.connection, bucket, this.#session.clock, access);
+  }
+
+  async #secretOf(bucket: string, digest: Digest): Promise<Uint8Array> {
+    const store = bucket === objectStores.bundles ? "bundles" : "artifacts";
+    const { secret } = await this.ask({ v: 1, kind: "content-secret", store, digest }, "content-secret");
+    return Buffer.from(secret, "base64");
   }
 
   /** @throws as `ask`, without trying again */

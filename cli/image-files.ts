@@ -3,8 +3,6 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { ArtifactManifest, Image } from "#protocol/artifact.ts";
 import { messageOf, UsageError } from "#protocol/errors.ts";
-import { objectStores } from "#protocol/names.ts";
-import { ObjectStore } from "#bus/object-store.ts";
 import type { Farm } from "#cli/farm.ts";
 
 const manifestName = "manifest.json";
@@ -25,7 +23,7 @@ export async function writeImages(farm: Farm, manifest: ArtifactManifest, folder
       `the build made an image called ${JSON.stringify(name)}, which cannot be written as such`,
     );
   }
-  const store = new ObjectStore(farm.connection, objectStores.artifacts);
+  const store = farm.artifacts;
   for (const { name, digest } of images) {
     const found = await store.get(digest);
     if (!found.ok) return `${name} was not written: in the farm's store, ${digest} is ${found.found}`;

@@ -5,8 +5,7 @@ import type { Priority } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { describeFailure } from "#protocol/failure.ts";
 import type { AgentId } from "#protocol/ids.ts";
-import { objectStores } from "#protocol/names.ts";
-import { ObjectStore } from "#bus/object-store.ts";
+import type { ObjectStore } from "#bus/object-store.ts";
 import { makeBundle, missingConfiguration } from "#toolchain/bundle.ts";
 import { readConfiguration } from "#toolchain/configuration.ts";
 import { type EsphomeEnvironment, EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
@@ -84,7 +83,7 @@ export async function prepare(
   for (const [version, some] of Map.groupBy(planned, (one) => one.version)) {
     const env = await environment(session, version);
     session.terminal.note(`reading ${count(some.length, "configuration")} with ESPHome ${env.version}`);
-    const bundles = new ObjectStore(farm.connection, objectStores.bundles);
+    const bundles = farm.bundles;
     const results = await inParallel(some, availableParallelism(), (one) => prepareOne(session, env, bundles, one));
     made.push(...results.filter((one) => one !== undefined));
   }

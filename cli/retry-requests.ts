@@ -7,8 +7,6 @@ import type { Chain } from "#protocol/chain.ts";
 import { InvariantError, UsageError } from "#protocol/errors.ts";
 import type { Configuration } from "#protocol/ids.ts";
 import { addressOfTarget, networkOf } from "#protocol/job.ts";
-import { objectStores } from "#protocol/names.ts";
-import { ObjectStore } from "#bus/object-store.ts";
 import type { DeviceAddress } from "#cli/device-address.ts";
 import { type DeviceSettings, settingsOf } from "#cli/device-settings.ts";
 import type { Farm } from "#cli/farm.ts";
@@ -76,7 +74,7 @@ async function commandAgain(
   { id, configuration, compile }: Chain,
 ): Promise<ChainRequest | Refusal> {
   if (compile === undefined) throw new InvariantError("no-build", `${id} has no build`);
-  const bundle = await new ObjectStore(farm.connection, objectStores.bundles).get(compile.spec.bundle);
+  const bundle = await farm.bundles.get(compile.spec.bundle);
   if (!bundle.ok) {
     return refusal(reference, `the farm does not have the folder any more that ${id} built: use \`flashyard build\``);
   }
@@ -169,7 +167,7 @@ function at({ upload }: ChainRequest): string {
 
 /** Whether what is flashed over the air is in the farm, and whole. */
 async function hasImages(farm: Farm, { images }: ArtifactManifest): Promise<boolean> {
-  const store = new ObjectStore(farm.connection, objectStores.artifacts);
+  const store = farm.artifacts;
   const wanted = images.filter(({ role }) => role === "ota");
   for (const { digest } of wanted) if (!(await store.get(digest)).ok) return false;
   return wanted.length > 0;

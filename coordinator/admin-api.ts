@@ -22,6 +22,7 @@ import { devicesAnswer, forgetDevice, holdDevice, lastGoodAnswer } from "#coordi
 import type { Interpreter } from "#coordinator/interpreter.ts";
 import type { Twins } from "#coordinator/sightings.ts";
 import type { Memory } from "#coordinator/memory.ts";
+import type { ObjectDesk } from "#coordinator/object-desk.ts";
 import type { Registry } from "#coordinator/registry.ts";
 
 export interface AdminPorts {
@@ -30,6 +31,7 @@ export interface AdminPorts {
   readonly memory: Memory;
   readonly registry: Registry;
   readonly audit: Audit;
+  readonly desk: ObjectDesk;
   /** @throws UnavailableError */
   pruneCache(before: number): Promise<Pruned>;
   readonly startedAt: number;
@@ -141,6 +143,8 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
       return answer(await drain(ports, request.agent, request.isDrained));
     case "enrol-agent":
       return answer(await ports.registry.enrol(request));
+    case "content-secret":
+      return answer(ports.desk.secretOf(request.store, request.digest));
     case "cache":
       return answer({ kind: "cache", builds: [...farm.knowledge.builds.values()] });
     case "prune-cache":

@@ -62,6 +62,7 @@ function askedBy(request: AdminRequest): Asked | undefined {
     case "resolve":
     case "agents":
     case "cache":
+    case "content-secret":
     case "devices":
     case "rollouts":
     case "explain":

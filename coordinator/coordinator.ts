@@ -93,12 +93,17 @@ export class Coordinator implements Service {
     this.#options = { lead: alwaysLeads, decide: transitionAll, history: historyLimits({}), breathe, ...options };
     const post = (event: FarmEvent) => this.#mailbox.post(event);
     this.#memory = new Memory(ports, clock);
-    this.#desk = new ObjectDesk(ports, () => this.#farm, log);
+    this.#registry = new Registry(ports, clock);
+    this.#desk = new ObjectDesk(
+      ports,
+      () => this.#farm,
+      (agent) => this.#registry.sealKeyOf(agent),
+      log,
+    );
     this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, {
       archived: (chain) => this.#archived(chain),
       hinted: (agent, hint) => this.#desk.hinted(agent, hint),
     });
-    this.#registry = new Registry(ports, clock);
     this.#watch = new AgentWatch(ports, clock, log, post, (agent, lane) => this.#registry.isPaired(agent, lane));
     this.#lookout = new Lookout(ports, clock, this.#memory, post);
   }
@@ -123,6 +128,7 @@ export class Coordinator implements Service {
         memory: this.#memory,
         registry: this.#registry,
         audit: new Audit((entry) => this.#ports.audit(entry)),
+        desk: this.#desk,
         pruneCache: (before) => pruneCache(this.#ports, this.#memory, () => this.#farm, before, this.#clock.now()),
         startedAt: this.#clock.now(),
         farm: () => ({ ...this.#farm, knowledge: this.#memory.knowledge }),

@@ -1,31 +1,37 @@
 /**
  * Answers what agents ask of the store of objects, within what is their business.
  *
- * 1. An agent learns where a content lies when a job that it has in hand needs it, or when it was told that it may need it next.
+ * 1. An agent learns where a content lies, and by which key it is sealed, when a job that it has in hand needs it, or when it was told that it may need it next.
  */
 import type { Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
+import { seal } from "#actor/sealing.ts";
+import type { AdminAnswer } from "#protocol/admin.ts";
 import { decode } from "#protocol/envelope.ts";
 import { isFarmError, UnavailableError } from "#protocol/errors.ts";
 import type { AgentId, Digest } from "#protocol/ids.ts";
 import type { PrefetchHint } from "#protocol/messages.ts";
 import { agentOfObject } from "#protocol/names.ts";
-import { type ObjectAnswer, ObjectAsk } from "#protocol/objects.ts";
+import { contentContext, type ObjectAnswer, ObjectAsk, type ObjectStoreName } from "#protocol/objects.ts";
+import type { SealKey } from "#protocol/pairing.ts";
 import { isInBusinessOf } from "#coordinator/core/entitlement.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
+import { openFarm } from "#coordinator/registry.ts";
 
 /** A hint replaces the one before, which the agent may just be following. */
 const hintsKept = 2;
 
-type DeskPorts = Pick<CoordinatorPorts, "serveObjects" | "objectDoors">;
+type DeskPorts = Pick<CoordinatorPorts, "serveObjects" | "objectDoors" | "identity">;
 
 export class ObjectDesk {
   readonly #ports: DeskPorts;
   readonly #farm: () => Farm;
+  readonly #sealKeyOf: (agent: AgentId) => SealKey | undefined;
   readonly #log: Log;
   readonly #hints = new Map<AgentId, readonly ReadonlySet<Digest>[]>();
 
-  constructor(ports: DeskPorts, farm: () => Farm, log: Log) {
+  constructor(ports: DeskPorts, farm: () => Farm, sealKeyOf: (agent: AgentId) => SealKey | undefined, log: Log) {
+    this.#sealKeyOf = sealKeyOf;
     this.#ports = ports;
     this.#farm = farm;
     this.#log = log;
@@ -35,6 +41,13 @@ export class ObjectDesk {
   hinted(agent: AgentId, hint: PrefetchHint): void {
     const digests = new Set("bundle" in hint ? [hint.bundle] : hint.images.map(({ digest }) => digest));
     this.#hints.set(agent, [digests, ...(this.#hints.get(agent) ?? [])].slice(0, hintsKept));
+  }
+
+  /** For a person, who may read and store any content. */
+  secretOf(store: ObjectStoreName, digest: Digest): AdminAnswer {
+    const secret = this.#ports.identity?.contentSecret(store, digest);
+    if (secret === undefined) return openFarm;
+    return { kind: "content-secret", secret: Buffer.from(secret).toString("base64") };
   }
 
   listen(): Listening {
@@ -63,7 +76,13 @@ export class ObjectDesk {
       case "meta": {
         if (!this.#mayLook(agent, ask)) return refusal(`${ask.digest} is not the business of ${agent}`, true);
         const message = await door.meta(ask.digest);
-        return { v: 1, kind: "meta", ...(message === undefined ? {} : { message }) };
+        const secret = this.#secretFor(agent, ask);
+        return {
+          v: 1,
+          kind: "meta",
+          ...(message === undefined ? {} : { message }),
+          ...(secret === undefined ? {} : { secret }),
+        };
       }
       case "subjects":
         return { v: 1, kind: "subjects", subjects: await door.subjects(ask.filter) };
@@ -74,6 +93,15 @@ export class ObjectDesk {
         await door.purge(agent, ask.filter);
         return { v: 1, kind: "done" };
     }
+  }
+
+  /** Sealed to the agent: whoever carries the answer does not read it. @throws UnavailableError for an agent without a key */
+  #secretFor(agent: AgentId, { store, digest }: Extract<ObjectAsk, { readonly kind: "meta" }>): string | undefined {
+    const secret = this.#ports.identity?.contentSecret(store, digest);
+    if (secret === undefined) return undefined;
+    const key = this.#sealKeyOf(agent);
+    if (key === undefined) throw new UnavailableError("not-paired", `${agent} is not paired with this farm`);
+    return seal(key, Buffer.from(secret).toString("base64"), contentContext(digest));
   }
 
   #mayLook(agent: AgentId, { store, digest }: Extract<ObjectAsk, { readonly kind: "meta" }>): boolean {

@@ -98,7 +98,7 @@ export class Registry {
   }
 }
 
-const openFarm: Refusal = {
+export const openFarm: Refusal = {
   kind: "refused",
   code: "open-farm",
   message:

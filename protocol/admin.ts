@@ -4,11 +4,12 @@ import { ArtifactManifest } from "#protocol/artifact.ts";
 import { Announcement } from "#protocol/agent.ts";
 import { StatedBy } from "#protocol/audit.ts";
 import { Chain, ChainKind, Priority } from "#protocol/chain.ts";
-import { AgentId, ChainId, Configuration, JobName, Label } from "#protocol/ids.ts";
+import { AgentId, ChainId, Configuration, Digest, JobName, Label } from "#protocol/ids.ts";
 import { BuildSpec, UpdatePart, UploadTarget } from "#protocol/job.ts";
 import { Route } from "#protocol/route.ts";
 import { chainsPerRequestMax } from "#protocol/limits.ts";
 import { Progress } from "#protocol/messages.ts";
+import { ObjectStoreName } from "#protocol/objects.ts";
 import { AgentIdentity } from "#protocol/pairing.ts";
 import { BuildRecord, DeviceNote } from "#protocol/records.ts";
 import { RolloutAction, RolloutPart, RolloutView } from "#protocol/rollout.ts";
@@ -97,6 +98,8 @@ export const AdminRequest = z.discriminatedUnion("kind", [
   z.object({ v: z.literal(1), kind: z.literal("drain"), agent: AgentId, isDrained: z.boolean() }),
   /** Lets an agent in whose keys the asker has seen made: pairs it, and signs it in. */
   z.object({ v: z.literal(1), kind: z.literal("enrol-agent"), ...AgentIdentity.shape }),
+  /** What the key of a stored content follows from; a person may read and store any. */
+  z.object({ v: z.literal(1), kind: z.literal("content-secret"), store: ObjectStoreName, digest: Digest }),
   /** Builds that equal requests would use. */
   z.object({ v: z.literal(1), kind: z.literal("cache") }),
   /** Forgets builds before an instant (ms since 1970), and deletes bundles and artifacts of no use to anybody. */
@@ -203,6 +206,8 @@ export const AdminAnswer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("drained"), agent: AgentId, isDrained: z.boolean(), busy: z.number().int() }),
   /** `expiresAt`: when the token ends (ms since 1970). */
   z.object({ kind: z.literal("enrolled"), token: z.string(), expiresAt: z.number() }),
+  /** 32 bytes in base64. */
+  z.object({ kind: z.literal("content-secret"), secret: z.base64().length(44) }),
   z.object({ kind: z.literal("cache"), builds: z.array(BuildRecord) }),
   z.object({
     kind: z.literal("cache-pruned"),

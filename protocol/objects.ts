@@ -32,6 +32,8 @@ export const ObjectAnswer = z.discriminatedUnion("kind", [
     kind: z.literal("meta"),
     /** Absent: there is no such object. `at` in ms since 1970. */
     message: z.object({ text: z.string(), at: z.number(), sequence: z.number() }).optional(),
+    /** What the content's key follows from, 32 bytes in base64, sealed to the agent; absent in an open farm. */
+    secret: z.string().max(400).optional(),
   }),
   z.object({ v: z.literal(1), kind: z.literal("subjects"), subjects: z.record(z.string(), z.number()) }),
   z.object({ v: z.literal(1), kind: z.literal("done") }),
@@ -39,3 +41,8 @@ export const ObjectAnswer = z.discriminatedUnion("kind", [
   z.object({ v: z.literal(1), kind: z.literal("refused"), reason: z.string(), isPassing: z.boolean() }),
 ]);
 export type ObjectAnswer = z.infer<typeof ObjectAnswer>;
+
+/** What a content's secret is sealed for: it opens as that of no other. */
+export function contentContext(digest: Digest): string {
+  return `content ${digest}`;
+}

@@ -2,11 +2,13 @@
 import { fromPublic } from "@nats-io/nkeys";
 import type { AgentSigner } from "#actor/coordinator-ports.ts";
 import { userToken } from "#bus/identity/accounts.ts";
+import { contentSecret } from "#bus/object-seal.ts";
 import type { FarmKeys } from "#bus/identity/farm-keys.ts";
 
 export function agentSigner(keys: FarmKeys): AgentSigner {
   return {
     sign: (agent, lane, user, expiresAt) =>
       userToken(keys, { kind: "agent", agent, lane }, fromPublic(user), Math.floor(expiresAt / 1_000)),
+    contentSecret: (store, digest) => contentSecret(keys.store, store, digest),
   };
 }

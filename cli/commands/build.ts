@@ -6,8 +6,6 @@ import type { Chain, Priority } from "#protocol/chain.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { Configuration } from "#protocol/ids.ts";
 import { CommandBuildSpec } from "#protocol/job.ts";
-import { objectStores } from "#protocol/names.ts";
-import { ObjectStore } from "#bus/object-store.ts";
 import { makeCommandBundle } from "#toolchain/command-bundle.ts";
 import { shown } from "#cli/clean-text.ts";
 import { chooseFiles } from "#cli/configuration-files.ts";
@@ -125,7 +123,7 @@ async function commandBuild(
     );
   }
   return async (session, farm) => {
-    await new ObjectStore(farm.connection, objectStores.bundles).put(bundle.digest, bundle.bytes);
+    await farm.bundles.put(bundle.digest, bundle.bytes);
     const id = newChainId(session);
     const request: ChainRequest = {
       id,

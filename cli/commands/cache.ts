@@ -1,7 +1,6 @@
 /** `flashyard cache`: what the farm keeps so that it need not be done again. */
 import type { AgentView } from "#protocol/admin.ts";
-import { objectStores } from "#protocol/names.ts";
-import { ObjectStore } from "#bus/object-store.ts";
+import type { ObjectStore } from "#bus/object-store.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";
 import { Farm } from "#cli/farm.ts";
 import { ago, count, duration, size, table } from "#cli/render.ts";
@@ -44,9 +43,7 @@ export async function runCacheStats(session: Session, { json: isJson = false }: 
   await using farm = await Farm.open(session);
   const { builds } = await farm.ask({ v: 1, kind: "cache" }, "cache");
   const { agents } = await farm.ask({ v: 1, kind: "agents" }, "agents");
-  const [bundles, artifacts] = await Promise.all(
-    [objectStores.bundles, objectStores.artifacts].map((bucket) => stored(farm, bucket)),
-  );
+  const [bundles, artifacts] = await Promise.all([farm.bundles, farm.artifacts].map(stored));
   const { terminal } = session;
   const trees = agents.filter(({ announcement }) => announcement.compile !== undefined).map(treesOf);
   if (isJson) {
@@ -70,8 +67,8 @@ interface Stored {
   readonly storedBytes: number;
 }
 
-async function stored(farm: Farm, bucket: string): Promise<Stored> {
-  const objects = await new ObjectStore(farm.connection, bucket).list();
+async function stored(store: ObjectStore): Promise<Stored> {
+  const objects = await store.list();
   return {
     objects: objects.length,
     bytes: objects.reduce((sum, { bytes }) => sum + bytes, 0),

@@ -2,8 +2,6 @@
 import type { ChainRequest } from "#protocol/admin.ts";
 import { InvariantError } from "#protocol/errors.ts";
 import type { OtaTarget } from "#protocol/job.ts";
-import { objectStores } from "#protocol/names.ts";
-import { ObjectStore } from "#bus/object-store.ts";
 import { makeBundle } from "#toolchain/bundle.ts";
 import { type DeviceConfiguration, readConfiguration } from "#toolchain/configuration.ts";
 import { shown } from "#cli/clean-text.ts";
@@ -92,7 +90,7 @@ async function prepareRename(
   if (target.kind !== "ota") throw new InvariantError("not-over-the-air", `${oldFile} is renamed over a port`);
   const bundle = await makeBundle(env, draftFile, { signal });
   if (!bundle.ok) return refusedBy(oldFile, bundle);
-  await new ObjectStore(farm.connection, objectStores.bundles).put(bundle.digest, bundle.bytes);
+  await farm.bundles.put(bundle.digest, bundle.bytes);
   return {
     id: newChainId(session),
     kind: "rename",

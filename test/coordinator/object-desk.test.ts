@@ -1,14 +1,18 @@
 /** What agents get of the store of objects, in a farm with identity and over a real server. */
-import { randomBytes } from "node:crypto";
+import { createPrivateKey, randomBytes } from "node:crypto";
+import { zstdDecompressSync } from "node:zlib";
+import { jetstreamManager } from "@nats-io/jetstream";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { digestOf } from "#actor/digest.ts";
 import type { Listening } from "#actor/coordinator-ports.ts";
 import { silentLog } from "#actor/log.ts";
 import type { Connection } from "#bus/connection.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
+import { newAgentSecrets, publicKeysOf } from "#bus/identity/agent-keys.ts";
+import { agentSigner } from "#bus/identity/agent-signer.ts";
 import { agentAccess } from "#bus/object-asks.ts";
 import { pieceBytes } from "#bus/object-layout.ts";
-import { ObjectStore } from "#bus/object-store.ts";
+import { directAccess, ObjectStore } from "#bus/object-store.ts";
 import { declareTopology } from "#bus/topology.ts";
 import { request } from "#bus/rpc.ts";
 import { emptyFarm, type Farm } from "#coordinator/core/farm.ts";
@@ -16,6 +20,7 @@ import { ObjectDesk } from "#coordinator/object-desk.ts";
 import type { AgentId, Digest } from "#protocol/ids.ts";
 import { objectStores, objectSubject } from "#protocol/names.ts";
 import { ObjectAnswer } from "#protocol/objects.ts";
+import type { SealKey } from "#protocol/pairing.ts";
 import { agentNamed, buildRequest, uploadRequest } from "#test/support/farm-builders.ts";
 import { type SecuredServer, securedServer } from "#test/support/secured-server.ts";
 import { TestFarm } from "#test/support/test-farm.ts";
@@ -26,6 +31,8 @@ let server: SecuredServer;
 let coordinator: Connection;
 let people: Connection;
 const connections = new Map<AgentId, Connection>();
+const secrets = new Map<AgentId, string>();
+const sealKeys = new Map<AgentId, SealKey>();
 let farm: Farm = emptyFarm;
 let desk: ObjectDesk;
 let listening: Listening;
@@ -42,15 +49,36 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 beforeEach(() => {
+  for (const agent of [builder, uploader]) {
+    const made = newAgentSecrets();
+    secrets.set(agent, made.unseal);
+    sealKeys.set(agent, publicKeysOf(made).seal);
+  }
   farm = emptyFarm;
   listening?.stop();
-  desk = new ObjectDesk(coordinatorPorts(coordinator), () => farm, silentLog);
+  const ports = coordinatorPorts(coordinator, {}, agentSigner(server.keys));
+  desk = new ObjectDesk(
+    ports,
+    () => farm,
+    (agent) => sealKeys.get(agent),
+    silentLog,
+  );
   listening = desk.listen();
 });
 
-const storeOf = (agent: AgentId, bucket: string) =>
-  new ObjectStore(connections.get(agent)!, bucket, undefined, agentAccess(agent));
-const peoplesStore = (bucket: string) => new ObjectStore(people, bucket);
+const storeOf = (agent: AgentId, bucket: string, unseal = secrets.get(agent)!) =>
+  new ObjectStore(connections.get(agent)!, bucket, undefined, agentAccess(agent, createPrivateKey(unseal)));
+const peoplesStore = (bucket: string) =>
+  new ObjectStore(
+    people,
+    bucket,
+    undefined,
+    directAccess(async (digest) => {
+      const answer = desk.secretOf(bucket === objectStores.bundles ? "bundles" : "artifacts", digest);
+      if (answer.kind !== "content-secret") throw new Error(JSON.stringify(answer));
+      return Buffer.from(answer.secret, "base64");
+    }),
+  );
 const ask = (agent: AgentId, message: object) =>
   request(connections.get(agent)!, objectSubject(agent), { v: 1, ...message }, ObjectAnswer, 2_000);
 
@@ -90,6 +118,39 @@ test("a builder gets the bundle of its job, and no other", async () => {
   const wish = storeOf(builder, objectStores.bundles).get(other.digest);
   await expect(wish).rejects.toThrow(`${other.digest} is not the business of builder`);
   await expect(storeOf(uploader, objectStores.bundles).get(mine.digest)).rejects.toThrow("not the business");
+});
+
+test("what is stored is readable for nobody but who gets its key, sealed to their own", async () => {
+  const text = "wifi_password: correct horse battery staple ";
+  const bytes = Buffer.from(text.repeat(200));
+  const digest = digestOf(bytes);
+  await peoplesStore(objectStores.bundles).put(digest, bytes);
+  farm = building(digest);
+  const manager = await jetstreamManager(coordinator);
+  const stream = `OBJ_${objectStores.bundles}`;
+  const { state } = await manager.streams.info(stream, { subjects_filter: `$O.fy_bundles.C.*.${digest}.>` });
+  const [piece = ""] = Object.keys(state.subjects ?? {});
+  const stored = (await manager.streams.getMessage(stream, { last_by_subj: piece }))!.data;
+  expect(stored.length).toBeGreaterThan(28);
+  for (const read of [Buffer.from(stored), Buffer.from(stored).subarray(12, -16)]) {
+    expect(read.includes("battery")).toBe(false);
+    expect(() => zstdDecompressSync(read)).toThrow();
+  }
+  const got = await storeOf(builder, objectStores.bundles).get(digest);
+  expect(got.ok && bytes.equals(got.bytes)).toBe(true);
+  const other = storeOf(builder, objectStores.bundles, secrets.get(uploader)!);
+  await expect(other.get(digest)).rejects.toThrow("sealed to another agent");
+  await expect(new ObjectStore(people, objectStores.bundles).get(digest)).rejects.toThrow("its key is not given out");
+});
+
+test("what lay there in the clear is stored anew", async () => {
+  const bytes = randomBytes(1_000);
+  const digest = digestOf(bytes);
+  await new ObjectStore(people, objectStores.bundles).put(digest, bytes);
+  expect((await peoplesStore(objectStores.bundles).get(digest)).ok).toBe(true);
+  await peoplesStore(objectStores.bundles).put(digest, bytes);
+  await expect(new ObjectStore(people, objectStores.bundles).get(digest)).rejects.toThrow("its key is not given out");
+  expect((await peoplesStore(objectStores.bundles).get(digest)).ok).toBe(true);
 });
 
 test("what a hint has named may be fetched ahead, until two newer ones have come", async () => {
