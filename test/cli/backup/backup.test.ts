@@ -5,10 +5,13 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { jetstreamManager } from "@nats-io/jetstream";
+import { z } from "zod";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#actor/clock.ts";
 import { digestOf } from "#actor/digest.ts";
 import { silentLog } from "#actor/log.ts";
+import { readAudit } from "#bus/audit-log.ts";
+import { Bucket } from "#bus/bucket.ts";
 import { ChainStore } from "#bus/chain-store.ts";
 import type { Connection } from "#bus/connection.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
@@ -20,8 +23,9 @@ import { Coordinator } from "#coordinator/coordinator.ts";
 import { CoordinatorLease } from "#bus/coordinator-lease.ts";
 import { ObjectStore } from "#bus/object-store.ts";
 import { keptStreams, manifestName } from "#cli/backup/contents.ts";
+import type { AuditEntry } from "#protocol/audit.ts";
 import { BootId } from "#protocol/ids.ts";
-import { objectStores, streams } from "#protocol/names.ts";
+import { buckets, objectStores, streams } from "#protocol/names.ts";
 import { built, chainNumber, flashed, installRequest, buildRequest } from "#test/support/farm-builders.ts";
 import { serverBinary, testServer, type TestServer } from "#test/support/nats-server.ts";
 import { ServedFarm } from "#test/support/served-farm.ts";
@@ -76,6 +80,12 @@ afterAll(async () => {
   await folder[Symbol.asyncDispose]();
 });
 
+async function entriesOf(connection: Connection): Promise<readonly AuditEntry[]> {
+  const entries: AuditEntry[] = [];
+  for await (const entry of readAudit(connection, {})) entries.push(entry);
+  return entries;
+}
+
 async function messagesIn(connection: Connection): Promise<number> {
   const manager = await jetstreamManager(connection);
   const infos = await Promise.all(
@@ -114,7 +124,7 @@ describe("a restore", () => {
     await using next = await restored(file);
     const { out, code } = next.ran;
     expect(code).toBe(0);
-    expect(out).toMatch(/3 chains/);
+    expect(out).toMatch(/have ended now: 3;/);
     const { farm: other } = next;
     const agent = await other.agent("upload", "flasher");
     const builder = await other.agent("compile", "builder");
@@ -139,6 +149,7 @@ describe("a restore", () => {
     expect(device(now, "device 1")).toEqual(device(devices, "device 1"));
     expect(device(now, "device 2")).toMatchObject({ state: "unknown" });
     expect([agent.deliveries, builder.deliveries]).toEqual([0, 0]);
+    expect(await entriesOf(other.user)).toEqual(await entriesOf(farm.user));
     // A person who has looked settles it.
     const settled = await other.ask("device-resolved", {
       v: 1,
@@ -218,6 +229,7 @@ describe("a farm in which machines sign in", () => {
       });
       const coordinator = new Coordinator(coordinatorPorts(connection), systemClock, silentLog);
       await coordinator.start();
+      await new Bucket(connection, buckets.paired, z.unknown()).putAll(new Map([["c1", { v: 1, agent: "c1" }]]));
       expect(await askAdmin(connection, { v: 1, kind: "submit", chains: [installRequest(1)] })).toMatchObject({
         kind: "accepted",
       });
@@ -250,6 +262,26 @@ describe("a farm in which machines sign in", () => {
     expect(found.chains).toMatchObject([{ id: chainNumber(1), upload: { state: "cancelled" } }]);
     await connection.close();
     await server.stop();
+  });
+
+  test("goes on with new keys where the old ones have leaked, and knows none of its agents any more", async () => {
+    const next = join(folder.path, "signed-anew");
+    expect(await run(undefined, "restore", kept, "--home", next, "--new-keys")).toMatchObject({ code: 0 });
+    const old = await readFile(join(home, "identity", "keys.json"));
+    expect(await readFile(join(next, "identity", "keys.json"))).not.toEqual(old);
+    const { keys, tokens, coordinator } = await identityFolder(join(next, "identity"), "nats://127.0.0.1:4222");
+    const server = await startEmbeddedServer({
+      binary: await serverBinary(),
+      folder: join(next, "nats"),
+      identity: { keys, tokens },
+    });
+    const { connection } = await signIn({ path: coordinator, servers: server.url, name: "test" });
+    expect((await new ChainStore(connection).load()).chains).toHaveLength(1);
+    expect(await new Bucket(connection, buckets.paired, z.unknown()).all()).toEqual([]);
+    await connection.close();
+    await server.stop();
+    const again = await run(undefined, "restore", kept, "--home", home, "--new-keys");
+    expect(again).toMatchObject({ code: 2, err: /has the backup's keys, which --new-keys is to replace/ });
   });
 
   test("is not restored where another farm's keys are, and nothing is written", async () => {
