@@ -35,6 +35,10 @@ It holds secrets: passwords of jobs under way, and the farm's keys where they ar
     .argument("<file>", "what `flashyard backup` has made")
     .option("--home <dir>", "where `flashyard up` will run it (default: ~/.local/share/flashyard/farm)")
     .option("--identity <dir>", identity)
+    .option(
+      "--new-keys",
+      "the farm's keys have leaked: go on with those of the folder, or new ones; pair all agents again",
+    )
     .addOption(jsonOption())
     .addHelpText(
       "after",

@@ -10,6 +10,8 @@ export interface KeptStream {
   readonly isBucket: boolean;
   /** Left out unless it is asked for. */
   readonly only?: "logs" | "objects";
+  /** Of no use to a farm with other keys. */
+  readonly isOfKeys?: boolean;
 }
 
 /** Presence, lease and lanes repeat what others say, and are not kept. Chains come first: see `write-backup.ts`. */
@@ -20,6 +22,7 @@ export const keptStreams: readonly KeptStream[] = [
     stream: bucketStream(bucket),
     prefix: keySubject(bucket, ""),
     isBucket: true,
+    isOfKeys: bucket === buckets.paired,
   })),
   { stream: streams.audit, prefix: auditSubject, isBucket: false },
   { stream: streams.logs, prefix: "fy.log.", isBucket: false, only: "logs" },
@@ -28,6 +31,7 @@ export const keptStreams: readonly KeptStream[] = [
     prefix: `$O.${store}.`,
     isBucket: false,
     only: "objects" as const,
+    isOfKeys: true,
   })),
 ];
 

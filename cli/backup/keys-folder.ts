@@ -29,11 +29,17 @@ export function requireKeys(connection: Connection, credentials: Credentials | u
 }
 
 /**
- * Where the keys are that open the farm of a backup: in the folder, or where there are none in what was unpacked.
- * @throws UsageError `other-keys` when the folder has those of another farm
+ * Where the keys are that open the restored farm: in the folder, or where there are none in what was unpacked.
+ * @param isRenewed the backup's keys are to be used no more
+ * @throws UsageError `other-keys` when the folder has those of another farm, `old-keys` when it has those that are not wanted
  */
-export async function keysFor(backup: Backup, folder: string): Promise<string> {
+export async function keysFor(backup: Backup, folder: string, isRenewed: boolean): Promise<string> {
   const [kept, own] = [identityFile("keys.json"), await contentIn(keysFile(folder))];
+  if (isRenewed) {
+    const isOld = own !== undefined && backup.has(kept) && own.equals(await readFile(backup.pathOf(kept)));
+    if (!isOld) return folder;
+    throw new UsageError("old-keys", `${folder} has the backup's keys, which --new-keys is to replace: move them away`);
+  }
   if (own === undefined) return backup.has(kept) ? dirname(backup.pathOf(kept)) : folder;
   if (!backup.has(kept) || own.equals(await readFile(backup.pathOf(kept)))) return folder;
   throw new UsageError(

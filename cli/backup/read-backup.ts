@@ -34,9 +34,21 @@ export interface Backup extends AsyncDisposable {
   has(name: string): boolean;
 }
 
-/** @throws UsageError `bad-backup` for anything that is no whole backup, with what is wrong with it */
-export async function openBackup(file: string): Promise<Backup> {
-  const folder = await mkdtemp(join(tmpdir(), "flashyard-backup-"));
+/**
+ * @param where what it holds is unpacked there, in a folder for this user only
+ * @throws UsageError `bad-backup` for anything that is no whole backup, with what is wrong with it; `backup-not-read` for the disk
+ */
+export async function openBackup(file: string, where = tmpdir()): Promise<Backup> {
+  try {
+    return await unpackedIn(await mkdtemp(join(where, "flashyard-backup-")), file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    const message = `${file} cannot be read, or unpacked in ${where} (TMPDIR names another folder): ${messageOf(error)}`;
+    throw new UsageError("backup-not-read", message, { cause: error });
+  }
+}
+
+async function unpackedIn(folder: string, file: string): Promise<Backup> {
   try {
     const manifest = await unpack(file, folder);
     for (const found of manifest.files) if (found.messages !== undefined) await checkLines(file, folder, found);
@@ -111,7 +123,8 @@ async function* inflated(file: string): AsyncGenerator<Buffer> {
   try {
     for await (const chunk of source.pipe(inflating)) yield chunk as Buffer;
   } catch (error) {
-    throw bad(file, messageOf(error));
+    // What the disk says of itself is no word on the file.
+    throw (error as NodeJS.ErrnoException).syscall === undefined ? bad(file, messageOf(error)) : error;
   } finally {
     source.destroy();
   }

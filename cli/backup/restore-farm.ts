@@ -32,12 +32,17 @@ export interface Restored {
   readonly messages: number;
 }
 
+export interface RestoreOptions extends TopologyOptions {
+  /** With new keys of the farm: whom it had let in, and what was sealed with the old ones, is left out. */
+  readonly isRenewed: boolean;
+}
+
 /** @throws UsageError `coordinator-leads`, `farm-not-empty`; UnavailableError */
 export async function restoreFarm(
   connection: Connection,
   backup: Backup,
   clock: Clock,
-  topology: TopologyOptions,
+  { isRenewed, ...topology }: RestoreOptions,
 ): Promise<Restored> {
   await declareTopology(connection, topology);
   await using lease = await HeldByRestore.take(connection, clock, topology);
@@ -49,7 +54,9 @@ export async function restoreFarm(
         "(stop it, move its folder away, start it) and restore into that; docs/operations.md says how",
     );
   }
-  const kept = keptStreams.filter(({ stream }) => backup.has(streamFile(stream)));
+  const kept = keptStreams.filter(
+    ({ stream, isOfKeys }) => backup.has(streamFile(stream)) && !(isRenewed && isOfKeys === true),
+  );
   const begun: string[] = [];
   try {
     const work = new Restoring(connection, backup, clock, lease);

@@ -58,7 +58,7 @@ export async function writeBackup(options: BackupOptions): Promise<BackupManifes
     await create({ cwd: join(folder, "content"), file: draft, zstd: true, portable: true }, paths);
     await chmod(draft, 0o600);
     await flush(draft);
-    await using checked = await openBackup(draft);
+    await using checked = await openBackup(draft, folder);
     await rename(draft, file);
     await flush(dirname(file));
     return checked.manifest;

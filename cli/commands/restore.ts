@@ -20,6 +20,7 @@ import type { Session } from "#cli/session.ts";
 export interface RestoreOptions {
   readonly home?: string;
   readonly identity?: string;
+  readonly newKeys?: boolean;
   readonly json?: boolean;
 }
 
@@ -29,11 +30,12 @@ export async function runRestore(session: Session, file: string, options: Restor
   const home = options.home ?? join(defaultHome(environment), "farm");
   const own = options.identity ?? (options.home === undefined ? undefined : join(home, "identity"));
   const identity = keysFolder(environment, own);
-  const keys = await keysFor(backup, identity);
-  const topology = { replicas: replicaWish(environment["FLASHYARD_REPLICAS"]) };
+  const isRenewed = options.newKeys === true;
+  const keys = await keysFor(backup, identity, isRenewed);
+  const how = { replicas: replicaWish(environment["FLASHYARD_REPLICAS"]), isRenewed };
   const restore = async (connection: Connection) => {
     await checkServer(connection);
-    return restoreFarm(connection, backup, clock, topology);
+    return restoreFarm(connection, backup, clock, how);
   };
   let restored: Restored;
   if (servers === undefined) restored = await intoHome(session, home, keysFile(keys), restore);
@@ -47,7 +49,7 @@ export async function runRestore(session: Session, file: string, options: Restor
       await connection.close();
     }
   }
-  const files = await restoreKeys(backup, identity);
+  const files = isRenewed ? 0 : await restoreKeys(backup, identity);
   if (options.json === true) terminal.json({ kind: "restored", at: backup.manifest.at, keys: files, ...restored });
   else for (const line of restoredLines(restored, files, identity)) terminal.line(line);
   return exitCodes.done;
@@ -81,10 +83,10 @@ function restoredLines({ messages, ended, unreadable }: Restored, keys: number, 
     ...(ended === 0
       ? []
       : [
-          `${count(ended, "chain")} that was live then has ended: \`flashyard history --failed\` lists uploads of which nobody knows, ` +
-            "`flashyard history` what to ask for again",
+          `chains that were under way, and have ended now: ${ended}; \`flashyard history --failed\` lists the uploads of which nobody ` +
+            "knows, `flashyard history` what to ask for again",
         ]),
-    ...(unreadable === 0 ? [] : [`${count(unreadable, "live chain")} could not be read and is left out`]),
+    ...(unreadable === 0 ? [] : [`chains under way that nobody can read, and that are left out: ${unreadable}`]),
     "start the coordinator now",
   ];
 }

@@ -9,7 +9,8 @@
 import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { jobOf, jobsOf } from "#protocol/chain.ts";
+import { type Chain, jobOf, jobsOf } from "#protocol/chain.ts";
+import type { ChainId } from "#protocol/ids.ts";
 import { isTerminal } from "#protocol/job.ts";
 import { impliedEffects } from "#coordinator/core/effects.ts";
 import { emptyFarm, type Farm } from "#coordinator/core/farm.ts";
@@ -45,6 +46,22 @@ function holds(look: (before: Farm, step: Transition, at: number) => void): void
     fc.property(life, (happenings) => void live(happenings, look)),
     parameters,
   );
+}
+
+/**
+ * The chains of `single` as they are where a wave opens only when all events are over: between two of them it has queued uploads, of which
+ * a later one has ended some at the same instant. That they were queued for a moment is all that may tell.
+ */
+function withoutMoments(single: Farm, together: Farm, at: number): Farm["chains"] {
+  const chains = [...single.chains].map(([id, chain]): [ChainId, Chain] => {
+    const { upload, rollout } = chain;
+    const wasHeld = together.chains.get(id)?.upload?.queuedAt === undefined;
+    const isMoment = rollout !== undefined && upload?.state === "cancelled" && upload.queuedAt === at && wasHeld;
+    if (!isMoment) return [id, chain];
+    const { queuedAt: _queuedAt, ...rest } = upload;
+    return [id, { ...chain, upload: rest }];
+  });
+  return new Map(chains);
 }
 
 afterEach(() => {
@@ -201,7 +218,7 @@ describe("events that are handled together", () => {
         const together = transitionAll(farm, events, story.at);
         let single: Farm = farm;
         for (const event of events) single = transition(single, event, story.at).farm;
-        expect(new Map(together.farm.chains)).toEqual(new Map(single.chains));
+        expect(new Map(together.farm.chains)).toEqual(withoutMoments(single, together.farm, story.at));
       }),
       parameters,
     );
