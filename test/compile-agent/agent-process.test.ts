@@ -21,6 +21,7 @@ import type { JobAsk } from "#protocol/messages.ts";
 import { objectStores, prefetchSubject } from "#protocol/names.ts";
 import { makeCommandBundle } from "#toolchain/command-bundle.ts";
 import { answerAsks } from "#test/support/answered-asks.ts";
+import { compiledOnce } from "#test/support/compiled-once.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
 import { agentNamed, chainNumber, configurationNamed } from "#test/support/farm-builders.ts";
 import { testServer, type TestServer } from "#test/support/nats-server.ts";
@@ -58,6 +59,7 @@ afterEach(async () => {
 function start(): void {
   child = spawn(process.execPath, [main], {
     env: plainEnvironment({
+      ...compiledOnce,
       FLASHYARD_NATS_URL: server.url,
       FLASHYARD_AGENT: agent,
       FLASHYARD_HOME: home.path,

@@ -22,6 +22,7 @@ import { askCoordinator } from "#bus/agent-client.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { laneSource } from "#bus/lanes.ts";
 import { announce } from "#bus/presence.ts";
+import { compiledOnce } from "#test/support/compiled-once.ts";
 import { FarmWork } from "#test/support/cli-farm-work.ts";
 import { type TestServer, testServer } from "#test/support/nats-server.ts";
 import { type QuietEnd, runQuietly } from "#test/support/quiet-cli.ts";
@@ -39,7 +40,7 @@ export class RunningCli {
 
   constructor(args: readonly string[], env: Readonly<Record<string, string>>) {
     this.child = spawn(process.execPath, [join(root, "cli/main.ts"), ...args], {
-      env,
+      env: { ...env, ...compiledOnce },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.child.stdout?.on("data", (chunk: Buffer) => (this.out += chunk.toString()));
@@ -204,7 +205,8 @@ export class CliFarm implements AsyncDisposable {
   }
 
   #startCoordinator(): ChildProcess {
-    const env = { ...plainEnvironment(), FLASHYARD_NATS_URL: this.server.url, FLASHYARD_LOG: "error" };
+    const own = { FLASHYARD_NATS_URL: this.server.url, FLASHYARD_LOG: "error" };
+    const env = { ...plainEnvironment(), ...compiledOnce, ...own };
     return spawn(process.execPath, [join(root, "coordinator/main.ts")], {
       env,
       stdio: ["ignore", "ignore", "inherit"],

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { plainEnvironment } from "#actor/subprocess.ts";
+import { compiledOnce } from "#test/support/compiled-once.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
 
 const main = join(import.meta.dirname, "../../coordinator/main.ts");
@@ -15,7 +16,7 @@ export class CoordinatorProcess implements AsyncDisposable {
   readonly #said: Arrivals<string>;
 
   constructor(name: string, url: string) {
-    const env = { ...plainEnvironment(), FLASHYARD_NATS_URL: url };
+    const env = { ...plainEnvironment(), ...compiledOnce, FLASHYARD_NATS_URL: url };
     this.#child = spawn(process.execPath, [main], { env, stdio: ["ignore", "ignore", "pipe"] });
     this.pid = this.#child.pid ?? 0;
     this.#ended = once(this.#child, "close");
