@@ -93,6 +93,8 @@ export interface ObjectDoor {
 export interface AgentSigner {
   /** A token with which the owner of the key is this agent. @param expiresAt ms since 1970 */
   sign(agent: AgentId, lane: Lane, user: UserKey, expiresAt: number): Promise<string>;
+  /** What was sealed to the farm; undefined when it was not, or for another purpose. */
+  unseal(sealed: string, purpose: string): string | undefined;
   /** What the key of a stored content follows from, 32 bytes. */
   contentSecret(store: ObjectStoreName, digest: Digest): Uint8Array;
 }

@@ -7,7 +7,7 @@
  * 3. Whoever asks whether it is there is answered as long as its connection is: the coordinator learns from the server that nobody
  *    listens any more before a beat is missed.
  */
-import { createPrivateKey, randomBytes } from "node:crypto";
+import { createPrivateKey, type KeyObject, randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { AgentSettings } from "#actor/agent-settings.ts";
@@ -42,6 +42,8 @@ export interface AgentWorld {
   readonly connection: Connection;
   /** Absent in an open farm. */
   readonly credentials: Credentials | undefined;
+  /** To it is sealed what only this agent may read; absent in an open farm. */
+  readonly unseal: KeyObject | undefined;
   readonly bundles: ObjectStore;
   readonly artifacts: ObjectStore;
   readonly ledger: GroupLedger;
@@ -99,7 +101,7 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
     const access = unseal === undefined ? undefined : agentAccess(settings.agent, unseal);
     const storeOf = (bucket: string) => new ObjectStore(connection, bucket, clock, access);
     const stores = { bundles: storeOf(objectStores.bundles), artifacts: storeOf(objectStores.artifacts) };
-    const world: AgentWorld = { settings, boot, connection, credentials, ...stores, ledger, clock, log };
+    const world: AgentWorld = { settings, boot, connection, credentials, unseal, ...stores, ledger, clock, log };
     const { handler, compile, upload, onOpen, services = [] } = await options.prepare(world);
     await using beside = new AsyncDisposableStack();
     for (const service of services) await beside.use(service).start();

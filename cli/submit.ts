@@ -1,11 +1,13 @@
 /** Hands chains over to the farm, and follows them. What `install`, `build` and `upload` share. */
 import { randomBytes } from "node:crypto";
 import { poll } from "#actor/clock.ts";
+import { seal } from "#actor/sealing.ts";
 import type { AgentView, ChainRequest } from "#protocol/admin.ts";
 import { type Chain, isSettled } from "#protocol/chain.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { type AgentId, type ChainId, chainIdFrom, type Label } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
+import { secretPurpose, withSecrets } from "#protocol/target-secrets.ts";
 import { isAtLeast, type SandboxLevel } from "#protocol/sandbox.ts";
 import { shown, widthOf } from "#cli/clean-text.ts";
 import { type ExitCode, exitCodes, worstOf } from "#cli/exit-codes.ts";
@@ -67,7 +69,11 @@ export async function submitAndFollow(
     events: isDetached ? {} : reporter,
   });
   if (!isDetached) await follower.start();
-  const accepted = await submit(session, farm, requests);
+  const accepted = await submit(
+    session,
+    farm,
+    requests.map((request) => sealed(farm, request)),
+  );
   showAccepted(session, requests, accepted, options);
   if (isDetached) return { code: worstOf(refusedCodes), chains: [] };
 
@@ -77,6 +83,14 @@ export async function submitAndFollow(
   if (isJson) summarize(session, ended, refused, code);
   else if (ended.codes.length + refused.length > 1) terminal.line(summarySentence(ended.codes, refused.length));
   return { code, chains: ended.chains };
+}
+
+/** Nobody on the way, and no disk, is to know what opens a device: only the farm, which tells the agent that flashes it. */
+function sealed({ credentials }: Farm, request: ChainRequest): ChainRequest {
+  const { upload, id } = request;
+  if (credentials === undefined || upload === undefined) return request;
+  const target = withSecrets(upload.target, (secret) => seal(credentials.farm.seal, secret, secretPurpose(id)));
+  return { ...request, upload: { ...upload, target } };
 }
 
 /** Asks again while nobody answers; the coordinator starts no chain twice. */

@@ -15,9 +15,10 @@ import { Mailbox } from "#actor/mailbox.ts";
 import { once, type Service } from "#actor/service.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { Chain } from "#protocol/chain.ts";
-import { type ChainId, JobName, jobRef } from "#protocol/ids.ts";
+import { type AgentId, type ChainId, JobName, jobRef } from "#protocol/ids.ts";
 import { atomicRecordsMax } from "#protocol/limits.ts";
-import type { Progress } from "#protocol/messages.ts";
+import type { PrefetchHint, Progress } from "#protocol/messages.ts";
+import { addressing } from "#coordinator/address.ts";
 import { serveAdmin } from "#coordinator/admin-api.ts";
 import { AgentWatch } from "#coordinator/agent-watch.ts";
 import { Answers } from "#coordinator/answers.ts";
@@ -100,10 +101,12 @@ export class Coordinator implements Service {
       (agent) => this.#registry.sealKeyOf(agent),
       log,
     );
-    this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, {
-      archived: (chain) => this.#archived(chain),
-      hinted: (agent, hint) => this.#desk.hinted(agent, hint),
-    });
+    const listener = {
+      archived: (chain: Chain) => this.#archived(chain),
+      hinted: (agent: AgentId, hint: PrefetchHint) => this.#desk.hinted(agent, hint),
+    };
+    const address = addressing(ports.identity, (agent) => this.#registry.sealKeyOf(agent));
+    this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, { listener, address });
     this.#watch = new AgentWatch(ports, clock, log, post, (agent, lane) => this.#registry.isPaired(agent, lane));
     this.#lookout = new Lookout(ports, clock, this.#memory, post);
   }

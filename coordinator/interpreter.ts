@@ -21,6 +21,9 @@ import type { Memory } from "#coordinator/memory.ts";
 
 type EffectPorts = Pick<CoordinatorPorts, "history" | "dispatch" | "stop" | "prefetch">;
 
+/** Gives a job to the agent that it is for, so that only that one reads its secrets. @throws UnavailableError `not-paired` */
+export type Address = (agent: AgentId, dispatch: Dispatch) => Dispatch;
+
 /** Hears of effects that have been carried out. */
 export interface EffectListener {
   archived(chain: Chain): void;
@@ -34,11 +37,19 @@ export class Interpreter {
   readonly #answers: Answers;
   readonly #log: Log;
   readonly #listener: EffectListener;
+  readonly #address: Address;
   #ended = new Map<ChainId, Chain>();
   #isArchiving = false;
   #hasFailed = false;
 
-  constructor(ports: EffectPorts, memory: Pick<Memory, "learn">, answers: Answers, log: Log, listener: EffectListener) {
+  constructor(
+    ports: EffectPorts,
+    memory: Pick<Memory, "learn">,
+    answers: Answers,
+    log: Log,
+    { listener, address }: { readonly listener: EffectListener; readonly address: Address },
+  ) {
+    this.#address = address;
     this.#ports = ports;
     this.#memory = memory;
     this.#answers = answers;
@@ -95,7 +106,7 @@ export class Interpreter {
     const known = chain === undefined ? undefined : farm.knowledge.devices.get(chain.configuration);
     const dispatch = chain === undefined ? undefined : dispatchOf(chain, effect.job, effect.attempt, known);
     if (dispatch === undefined) return;
-    await this.#ports.dispatch(effect.agent, dispatch);
+    await this.#ports.dispatch(effect.agent, this.#address(effect.agent, dispatch));
   }
 
   #gather(chain: Chain | undefined): void {

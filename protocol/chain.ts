@@ -1,17 +1,9 @@
 /** The dependency chain: one KV record, so that a step of a prerequisite and what follows from it is one write. */
 import { z } from "zod";
 import { ChainId, Configuration, type JobName } from "#protocol/ids.ts";
-import {
-  CleanJob,
-  CompileJob,
-  ConfirmJob,
-  isTerminal,
-  type Job,
-  UploadJob,
-  type OtaTarget,
-  type UploadTarget,
-} from "#protocol/job.ts";
+import { CleanJob, CompileJob, ConfirmJob, isTerminal, type Job, UploadJob } from "#protocol/job.ts";
 import { RolloutPart } from "#protocol/rollout.ts";
+import { withoutTargetSecrets } from "#protocol/target-secrets.ts";
 
 export const ChainKind = z.enum(["install", "build", "upload", "rename", "clean", "reset"]);
 export type ChainKind = z.infer<typeof ChainKind>;
@@ -71,15 +63,5 @@ export function isSettled(chain: Chain): boolean {
 export function withoutSecrets(chain: Chain): Chain {
   if (chain.upload === undefined) return chain;
   const { spec } = chain.upload;
-  return { ...chain, upload: { ...chain.upload, spec: { ...spec, target: bareTarget(spec.target) } } };
-}
-
-function bareTarget(target: UploadTarget): UploadTarget {
-  if (target.kind === "ota") return bareOtaTarget(target);
-  return target.network === undefined ? target : { ...target, network: bareOtaTarget(target.network) };
-}
-
-/** Without the password and the keys of update server and API. */
-function bareOtaTarget({ password: _password, encryptionKey: _key, api, ...target }: OtaTarget): OtaTarget {
-  return api === undefined ? target : { ...target, api: { port: api.port } };
+  return { ...chain, upload: { ...chain.upload, spec: { ...spec, target: withoutTargetSecrets(spec.target) } } };
 }

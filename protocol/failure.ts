@@ -116,6 +116,8 @@ export const Failure = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("image-unsuitable"), detail: z.string() }),
   /** Under way in a backup of this instant (ms since 1970), from which the farm was restored. */
   z.object({ kind: z.literal("farm-restored"), backupAt: z.number(), effect: Effect }),
+  /** Sealed to keys that the agent has no more, or never had. */
+  z.object({ kind: z.literal("secrets-unreadable"), detail: z.string() }),
   z.object({ kind: z.literal("internal"), detail: z.string() }),
 ]);
 export type Failure = z.infer<typeof Failure>;
@@ -160,6 +162,8 @@ export function retryOf(failure: Failure): RetryClass {
     case "device-unreachable":
     case "port-missing":
     case "port-busy":
+    // Sealed anew when it is given out again.
+    case "secrets-unreadable":
       return "later";
     case "flasher-failed":
     case "upload-interrupted":
@@ -265,6 +269,8 @@ export function describeFailure(failure: Failure): string {
       return `the farm was restored from a backup of ${instant(failure.backupAt)}, in which this was under way; ${effectSentence[failure.effect]}`;
     case "death-unproven":
       return `${failure.job} on ${failure.agent} was told to end and did not within ${Math.round(failure.waitedMs / 1000)} s; no build tree was touched`;
+    case "secrets-unreadable":
+      return `the agent cannot open what opens the device: ${failure.detail}`;
     case "internal":
       return `an error inside flashyard: ${failure.detail}`;
   }

@@ -16,6 +16,7 @@
 import { z } from "zod";
 import { ArtifactManifest } from "#protocol/artifact.ts";
 import { Failure } from "#protocol/failure.ts";
+import { secretTextMax } from "#protocol/limits.ts";
 import { Route } from "#protocol/route.ts";
 import { PortId, SerialTool } from "#protocol/serial.ts";
 import { UploadTiming } from "#protocol/timing.ts";
@@ -93,7 +94,7 @@ export type BuildSpec = z.infer<typeof BuildSpec>;
 /** ESPHome's native API of a device, asked before and after a flash which build runs. */
 export const ApiTarget = z.object({
   port: z.number().int().min(1).max(65535),
-  encryptionKey: z.string().optional(),
+  encryptionKey: z.string().max(secretTextMax).optional(),
 });
 export type ApiTarget = z.infer<typeof ApiTarget>;
 
@@ -121,19 +122,19 @@ export function isScarce({ kind }: Medium): boolean {
 export const OtaEncryption = z.enum(["require", "opportunistic", "never"]);
 export type OtaEncryption = z.infer<typeof OtaEncryption>;
 
-/** Where and how a device is flashed over the air. `password` and the keys are secrets: never logged, never shown. */
+/** Where and how a device is flashed over the air. `password` and the keys are secrets: sealed, never logged, never shown. */
 export const OtaTarget = z.object({
   kind: z.literal("ota"),
   /** Host name or address, without port. */
   host: z.string().min(1).max(255),
   port: z.number().int().min(1).max(65535),
-  password: z.string().max(256).optional(),
+  password: z.string().max(secretTextMax).optional(),
   /** Absent in older records, where `encrypted` alone decides. */
   encryption: OtaEncryption.optional(),
   /** True where encryption is required: what an older upload agent goes by, and refuses. */
   encrypted: z.boolean().default(false),
   /** `ota: encryption: key:`, 32 bytes in base64; where it is absent, that of the API is taken. */
-  encryptionKey: z.string().max(64).optional(),
+  encryptionKey: z.string().max(secretTextMax).optional(),
   api: ApiTarget.optional(),
   /** `esphome: name:`; the device must report this name. */
   name: z.string().min(1).max(120),

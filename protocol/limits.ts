@@ -121,3 +121,6 @@ export const chainsPerRequestMax = atomicRecordsMax;
  * Without it a report would fit into a message and its record not, and the coordinator could never write it.
  */
 export const askBytesMax = 256 * 1024;
+
+/** Of a password or key of a device: 256 characters, of four bytes each, with what sealing and its base64 add. */
+export const secretTextMax = 1_500;

@@ -15,12 +15,13 @@ import { DeviceWatch } from "#upload-agent/device-watch.ts";
 import { aheadBytesOf, ImagesAhead } from "#upload-agent/images-ahead.ts";
 import type { Mdns } from "#upload-agent/mdns.ts";
 import { benchOfAgent, capabilitiesOf, PortWatch } from "#upload-agent/serial/bench-of-agent.ts";
+import { withOpenSecrets } from "#upload-agent/open-secrets.ts";
 import { SerialLogService } from "#upload-agent/serial/log-service.ts";
 import { readNamedPorts } from "#upload-agent/serial/named-ports.ts";
 import type { UploadServices } from "#upload-agent/upload-job.ts";
 
 async function prepare(
-  { settings, boot, connection, artifacts, ledger, clock, log }: AgentWorld,
+  { settings, boot, connection, unseal, artifacts, ledger, clock, log }: AgentWorld,
   uploadSettings: UploadSettings,
 ): Promise<LaneWork> {
   const images = new ImagesAhead(artifacts, clock, aheadBytesOf(thisMachine().memoryBytes));
@@ -58,7 +59,7 @@ async function prepare(
     onWish: (handle) => onSerialLogWish(connection, settings.agent, handle),
   });
   return {
-    handler,
+    handler: withOpenSecrets(handler, unseal),
     upload: capabilitiesOf(bench, await bench.ports.list()),
     onOpen: (worker) => ports.tellTo((upload) => worker.setCapabilities({ upload })),
     services: [...(mdns === undefined ? [] : [mdns]), watch, ports, serialLogs],

@@ -11,6 +11,7 @@ import { SteppedClock } from "#test/support/stepped-clock.ts";
 
 const signer: AgentSigner = {
   sign: (agent, lane, user, expiresAt) => Promise.resolve(`${lane} ${agent} ${user} ${expiresAt}`),
+  unseal: () => undefined,
   contentSecret: () => new Uint8Array(32),
 };
 

@@ -72,6 +72,7 @@ const examples: { readonly [K in Failure["kind"]]: Extract<Failure, { kind: K }>
   },
   "image-unsuitable": { kind: "image-unsuitable", detail: "it has no image for an upload over the air" },
   "farm-restored": { kind: "farm-restored", backupAt: Date.UTC(2026, 10, 26, 12, 30), effect: "uncertain" },
+  "secrets-unreadable": { kind: "secrets-unreadable", detail: "they are sealed to other keys than its own" },
   internal: { kind: "internal", detail: "no such thing" },
 };
 const all = Object.values(examples);
