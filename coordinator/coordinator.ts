@@ -36,6 +36,7 @@ import { Interpreter } from "#coordinator/interpreter.ts";
 import { Lookout } from "#coordinator/lookout.ts";
 import { ObjectDesk } from "#coordinator/object-desk.ts";
 import { Memory } from "#coordinator/memory.ts";
+import { PairingDesk } from "#coordinator/pairing-desk.ts";
 import { Registry } from "#coordinator/registry.ts";
 
 /** More would only lengthen the wait of the first in the group; one batch of 500 records takes 10 ms. */
@@ -67,6 +68,7 @@ export class Coordinator implements Service {
   readonly #interpreter: Interpreter;
   readonly #memory: Memory;
   readonly #registry: Registry;
+  readonly #pairing: PairingDesk;
   readonly #watch: AgentWatch;
   readonly #lookout: Lookout;
   readonly #desk: ObjectDesk;
@@ -105,6 +107,13 @@ export class Coordinator implements Service {
       hinted: (agent, hint) => this.#desk.hinted(agent, hint),
     });
     this.#watch = new AgentWatch(ports, clock, log, post, (agent, lane) => this.#registry.isPaired(agent, lane));
+    this.#pairing = new PairingDesk(ports, {
+      registry: this.#registry,
+      clock,
+      log,
+      isLeading: () => this.#isAnswering(),
+      onRevoked: (agent) => this.#watch.dismiss(agent),
+    });
     this.#lookout = new Lookout(ports, clock, this.#memory, post);
   }
 
@@ -121,12 +130,12 @@ export class Coordinator implements Service {
     if (this.#stopping.signal.aborted) return this.#fallSilent();
     const post = (event: FarmEvent) => this.#mailbox.post(event);
     this.#services.push(
-      serveAgents(this.#ports, this.#answers, this.#log, post, (agent, lane) => this.#registry.isPaired(agent, lane)),
+      serveAgents(this.#ports, this.#answers, this.#log, post, this.#registry),
       serveAdmin(this.#ports, {
         answers: this.#answers,
         interpreter: this.#interpreter,
         memory: this.#memory,
-        registry: this.#registry,
+        pairing: this.#pairing,
         audit: new Audit((entry) => this.#ports.audit(entry)),
         desk: this.#desk,
         pruneCache: (before) => pruneCache(this.#ports, this.#memory, () => this.#farm, before, this.#clock.now()),
@@ -134,8 +143,7 @@ export class Coordinator implements Service {
         farm: () => ({ ...this.#farm, knowledge: this.#memory.knowledge }),
         settled: () => this.#settling,
         now: () => this.#clock.now(),
-        // A server that was away may have forgotten the lease: nothing is answered before it has been confirmed.
-        isLeading: () => !this.#mustRebuild && this.#options.lead.isLeading(),
+        isLeading: () => this.#isAnswering(),
         post,
         progressOf: (reference) => this.#progress.get(reference),
         twins: () => this.#lookout.twins(),
@@ -146,6 +154,7 @@ export class Coordinator implements Service {
       }),
       this.#lookout.listen(() => this.#farm),
       this.#desk.listen(),
+      this.#pairing.listen(),
     );
     await this.#ports.flush();
     const keeper = new HistoryKeeper(
@@ -174,6 +183,11 @@ export class Coordinator implements Service {
   async finished(): Promise<"stopped" | "deposed"> {
     await Promise.all(this.#loops);
     return this.#isDeposed ? "deposed" : "stopped";
+  }
+
+  /** A server that was away may have forgotten the lease: nothing is answered before it has been confirmed. */
+  #isAnswering(): boolean {
+    return !this.#mustRebuild && this.#options.lead.isLeading();
   }
 
   #fallSilent(): void {
@@ -258,7 +272,7 @@ export class Coordinator implements Service {
       try {
         this.#mustRebuild = false;
         await this.#ports.prepare();
-        if (!this.#hasMemory) await Promise.all([this.#memory.load(), this.#registry.load()]);
+        if (!this.#hasMemory) await Promise.all([this.#memory.load(), this.#registry.load(), this.#pairing.load()]);
         this.#hasMemory = true;
         const { chains, lastSequence, removed, damaged } = await this.#ports.records.load();
         const fence = await this.#ports.records.fence(lastSequence);
@@ -268,6 +282,7 @@ export class Coordinator implements Service {
         for (const id of removed) this.#ended.set(id, this.#clock.monotonic());
         this.#answers.forgetAll();
         this.#watch.repeatAll();
+        this.#pairing.pushAgain();
         this.#farm = { ...this.#farm, chains: new Map(chains.map((chain) => [chain.id, chain])) };
         this.#lastSequence = fence.lastSequence;
         this.#log.info(
@@ -286,6 +301,7 @@ export class Coordinator implements Service {
   async #beat(): Promise<void> {
     while (await this.#clock.pause(beatMs, this.#stopping.signal)) {
       this.#watch.check();
+      if (this.#options.lead.isLeading()) void this.#pairing.push();
       this.#lookout.check(this.#farm);
       // The history has no fence: what a replaced one has gathered may be older than what is there.
       if (this.#options.lead.isLeading()) this.#interpreter.archive();
