@@ -13,7 +13,7 @@ import type { AgentId, ChainId, Digest } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import type { Dispatch, PrefetchHint, Progress, StopOrder } from "#protocol/messages.ts";
 import type { ObjectStoreName } from "#protocol/objects.ts";
-import type { PairedAgent, UserKey } from "#protocol/pairing.ts";
+import type { Invitation, PairedAgent, SealKey, UserKey } from "#protocol/pairing.ts";
 import type { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import type { AwaitedDevice, Sightings } from "#protocol/sighting.ts";
 
@@ -89,14 +89,25 @@ export interface ObjectDoor {
   purge(owner: AgentId, filter: string): Promise<void>;
 }
 
-/** How a farm signs its agents in. */
+/** By what a farm shows that it is itself, and how it signs its agents in and out. */
 export interface AgentSigner {
+  /** By what whoever joins knows the farm (`bus/identity/authority.ts`). */
+  readonly pin: string;
+  /** Shows that this is the farm of the pin: `introductionText`, signed. */
+  introduce(nonce: string): Promise<{ readonly authority: string; readonly seal: SealKey; readonly signature: string }>;
+  /** Whether the owner of a key has signed a text. */
+  hasSigned(user: UserKey, text: string, signature: string): boolean;
   /** A token with which the owner of the key is this agent. @param expiresAt ms since 1970 */
   sign(agent: AgentId, lane: Lane, user: UserKey, expiresAt: number): Promise<string>;
   /** What was sealed to the farm; undefined when it was not, or for another purpose. */
   unseal(sealed: string, purpose: string): string | undefined;
   /** What the key of a stored content follows from, 32 bytes. */
   contentSecret(store: ObjectStoreName, digest: Digest): Uint8Array;
+  /**
+   * Tells the servers whose tokens are no good any more, all of them, each with those from before an instant (ms since 1970). Live
+   * connections are cut. @throws UnavailableError
+   */
+  revoke(users: ReadonlyMap<UserKey, number>): Promise<void>;
 }
 
 export interface CoordinatorPorts {
@@ -108,6 +119,7 @@ export interface CoordinatorPorts {
   readonly durations: Shelf<DurationRecord>;
   readonly builds: Shelf<BuildRecord>;
   readonly paired: Shelf<PairedAgent>;
+  readonly invitations: Shelf<Invitation>;
   /** Absent in an open farm, where everybody may be everybody. */
   readonly identity?: AgentSigner;
   readonly bundles: Objects;
@@ -134,6 +146,8 @@ export interface CoordinatorPorts {
   serveAdmin(handle: (call: Call) => void): Listening;
   /** Writes down what somebody asks; it is on the disk when this resolves. Entries are stored in the order of the calls. @throws UnavailableError */
   audit(entry: AuditEntry): Promise<void>;
+  /** Questions of machines that are no agents yet, and of agents whose tokens end. */
+  servePairing(handle: (call: Call) => void): Listening;
   /** Progress of all jobs: the chain's id and job's name as they stand in the subject. */
   listenProgress(call: (chain: string, job: string, progress: Progress) => void): Listening;
   /** Devices that upload agents see; a hint that may be lost or be old. */

@@ -24,8 +24,8 @@ const connectMsMax = 5_000;
 
 /** How somebody shows the server who they are. */
 export interface SignIn {
-  /** A user's token; with its seed, absent for a bearer's, the server's nonce is signed. */
-  readonly token?: string;
+  /** A user's token, or what gives the newest one at each reconnection; with its seed, absent for a bearer's, the server's nonce is signed. */
+  readonly token?: string | (() => string);
   readonly seed?: Uint8Array;
   /** Where answers arrive. */
   readonly inbox: string;

@@ -10,9 +10,10 @@ import {
   buckets,
   objectStores,
   objectSubjects,
+  pairSubject,
   prefetchSubject,
 } from "#protocol/names.ts";
-import { PairedAgent } from "#protocol/pairing.ts";
+import { Invitation, PairedAgent } from "#protocol/pairing.ts";
 import { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import { isConnected } from "#bus/agent-alive.ts";
 import { writeAudit } from "#bus/audit-log.ts";
@@ -43,6 +44,7 @@ export function coordinatorPorts(
     durations: new Bucket(connection, buckets.durations, DurationRecord),
     builds: new Bucket(connection, buckets.builds, BuildRecord),
     paired: new Bucket(connection, buckets.paired, PairedAgent),
+    invitations: new Bucket(connection, buckets.invitations, Invitation),
     ...(identity === undefined ? {} : { identity }),
     bundles: new ObjectStore(connection, objectStores.bundles),
     artifacts: new ObjectStore(connection, objectStores.artifacts),
@@ -64,6 +66,7 @@ export function coordinatorPorts(
     // Where nobody signs in, nobody has a name that anything proves.
     serveAdmin: (handle) =>
       serve(connection, signInBy(connection) === undefined ? adminSubject : adminSubjects, handle),
+    servePairing: (handle) => serve(connection, pairSubject, handle),
     audit: (entry) => writeAudit(connection, entry),
     listenProgress: (call) => listenProgress(connection, call),
     onSightings: (handle) => onSightings(connection, handle),

@@ -24,12 +24,13 @@ import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { objectStores } from "#protocol/names.ts";
 import { farmVersion } from "#protocol/version.ts";
-import { type Connection, untilShutOut } from "#bus/connection.ts";
+import { connect, type Connection, untilShutOut } from "#bus/connection.ts";
 import { shownServers } from "#bus/server-addresses.ts";
 import { askCoordinator, askForLane } from "#bus/agent-client.ts";
 import type { Credentials } from "#bus/identity/credentials.ts";
 import { edgeApiPrefix } from "#bus/identity/permissions.ts";
-import { identityIn, requireRole, signIn } from "#bus/identity/sign-in.ts";
+import { identityIn, requireRole } from "#bus/identity/sign-in.ts";
+import { TokenRenewal } from "#bus/identity/token-renewal.ts";
 import { laneSource } from "#bus/lanes.ts";
 import { agentAccess } from "#bus/object-asks.ts";
 import { ObjectStore } from "#bus/object-store.ts";
@@ -85,15 +86,17 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
   await ledger.requireNoLeftovers(clock);
   const path = settings.credentials;
   const who = { path, servers: settings.servers };
-  requireRole((await identityIn(who)).credentials, path, { kind: "agent", agent: settings.agent, lane });
-  const signedIn = await whileUnavailable(
+  const { credentials, servers } = await identityIn(who);
+  requireRole(credentials, path, { kind: "agent", agent: settings.agent, lane });
+  const renewal = credentials === undefined ? undefined : new TokenRenewal(path, credentials, clock, log);
+  const name = `flashyard ${settings.agent}`;
+  const connection = await whileUnavailable(
     clock,
     signal,
-    () => signIn({ ...who, name: `flashyard ${settings.agent}` }),
+    () => renewal?.connect(servers, name) ?? connect(servers, name),
     (error) => log.warn(error.message),
   );
-  if (signedIn === undefined) return;
-  const { connection, credentials, servers } = signedIn;
+  if (connection === undefined) return;
   const unseal = credentials?.unseal === undefined ? undefined : createPrivateKey(credentials.unseal);
   const apiPrefix = credentials === undefined ? undefined : edgeApiPrefix;
   try {
@@ -105,6 +108,7 @@ export async function runLaneAgent(options: LaneAgentOptions): Promise<void> {
     const { handler, compile, upload, onOpen, services = [] } = await options.prepare(world);
     await using beside = new AsyncDisposableStack();
     for (const service of services) await beside.use(service).start();
+    if (renewal !== undefined) await beside.use(renewal).start();
     await using worker = new LaneWorker({
       identity: {
         agent: settings.agent,

@@ -29,7 +29,7 @@ export function requirePrivate(servers: readonly string[]): void {
 }
 
 /** Whether what is said to a server never leaves this machine. A name is believed to mean what it says. */
-function isLoopback(url: string): boolean {
+export function isLoopback(url: string): boolean {
   const host = hostOf(url);
   return host === "localhost" || host === "::1" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }

@@ -79,6 +79,7 @@ export const declarations: readonly Declaration[] = [
   bucket(buckets.durations, { allow_atomic: true }),
   bucket(buckets.builds, { allow_atomic: true }),
   bucket(buckets.paired, { allow_atomic: true }),
+  bucket(buckets.invitations, { allow_atomic: true }),
   bucket(buckets.presence, { storage: StorageType.Memory, max_age: presenceTtlMs * nanosPerMs, deny_delete: false }),
   // Who leads gives it up by deleting its message: a removal marker would be in the way of the next one's first write.
   bucket(buckets.lease, { storage: StorageType.Memory, max_age: leadTtlMs * nanosPerMs, deny_delete: false }),

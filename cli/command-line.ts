@@ -16,6 +16,7 @@ import {
   type Runner,
   versionOption,
 } from "#cli/command-options.ts";
+import { addAgent } from "#cli/agent-commands.ts";
 import { exitCodeTable } from "#cli/exit-codes.ts";
 import { addFarmCommands } from "#cli/farm-commands.ts";
 import { addIdentity, hostNames } from "#cli/identity-commands.ts";
@@ -47,6 +48,7 @@ export function commandLine(options: CommandLineOptions): Command {
   addRollouts(program, options.runner);
   addViews(program, options.runner);
   addQueue(program, options.runner);
+  addAgent(program, options.runner);
   addFarmCommands(program, options.runner);
   addIdentity(program, options.runner);
   addAdvice(program, options.runner);

@@ -23,13 +23,13 @@ import type { Interpreter } from "#coordinator/interpreter.ts";
 import type { Twins } from "#coordinator/sightings.ts";
 import type { Memory } from "#coordinator/memory.ts";
 import type { ObjectDesk } from "#coordinator/object-desk.ts";
-import type { Registry } from "#coordinator/registry.ts";
+import type { PairingDesk } from "#coordinator/pairing-desk.ts";
 
 export interface AdminPorts {
   readonly answers: Answers;
   readonly interpreter: Interpreter;
   readonly memory: Memory;
-  readonly registry: Registry;
+  readonly pairing: Pick<PairingDesk, "answer">;
   readonly audit: Audit;
   readonly desk: ObjectDesk;
   /** @throws UnavailableError */
@@ -142,7 +142,11 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
     case "drain":
       return answer(await drain(ports, request.agent, request.isDrained));
     case "enrol-agent":
-      return answer(await ports.registry.enrol(request));
+    case "make-invitation":
+    case "pairings":
+    case "decide-pairing":
+    case "revoke-agent":
+      return answer(await ports.pairing.answer(request, nameOfAdmin(call.subject) ?? "admin"));
     case "content-secret":
       return answer(ports.desk.secretOf(request.store, request.digest));
     case "cache":

@@ -108,6 +108,12 @@ export class AgentWatch {
     this.#log.warn({ agent, lane, host }, "an agent that is not paired states itself: it gets no jobs");
   }
 
+  /** It may not work any more: its jobs are treated as those of one that is gone, and it is not heard again. */
+  dismiss(agent: AgentId): void {
+    const heard = this.#heard.get(agent);
+    if (heard !== undefined && !heard.isGone) this.#giveUp(agent, heard, "it was revoked");
+  }
+
   /** Called when what was posted may have been lost with its commit: every statement is news again, and every silence. */
   repeatAll(): void {
     for (const heard of this.#heard.values()) {

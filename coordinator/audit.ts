@@ -44,6 +44,15 @@ function askedBy(request: AdminRequest): Asked | undefined {
       return { detail: `${request.reference} ${request.isRunning ? "runs" : "does not run"} its build` };
     case "enrol-agent":
       return { agent: request.agent, detail: `${request.lane} lane, key ${request.user}` };
+    case "make-invitation": {
+      const { agent, lane, isUnattended, validMs } = request;
+      const detail = `${lane ?? "any"} lane, for ${validMs / 1_000} s${isUnattended ? ", without approval" : ""}`;
+      return agent === undefined ? { detail } : { agent, detail };
+    }
+    case "decide-pairing":
+      return { detail: `key ${request.user} ${request.isApproved ? "approved" : "rejected"}` };
+    case "revoke-agent":
+      return { agent: request.agent };
     case "drain":
       return { agent: request.agent, detail: request.isDrained ? "drained" : "given work again" };
     case "prune-cache":
@@ -61,6 +70,7 @@ function askedBy(request: AdminRequest): Asked | undefined {
     case "chains":
     case "resolve":
     case "agents":
+    case "pairings":
     case "cache":
     case "content-secret":
     case "devices":

@@ -37,6 +37,7 @@ import { Interpreter } from "#coordinator/interpreter.ts";
 import { Lookout } from "#coordinator/lookout.ts";
 import { ObjectDesk } from "#coordinator/object-desk.ts";
 import { Memory } from "#coordinator/memory.ts";
+import { PairingDesk } from "#coordinator/pairing-desk.ts";
 import { Registry } from "#coordinator/registry.ts";
 
 /** More would only lengthen the wait of the first in the group; one batch of 500 records takes 10 ms. */
@@ -68,6 +69,7 @@ export class Coordinator implements Service {
   readonly #interpreter: Interpreter;
   readonly #memory: Memory;
   readonly #registry: Registry;
+  readonly #pairing: PairingDesk;
   readonly #watch: AgentWatch;
   readonly #lookout: Lookout;
   readonly #desk: ObjectDesk;
@@ -108,6 +110,13 @@ export class Coordinator implements Service {
     const address = addressing(ports.identity, (agent) => this.#registry.sealKeyOf(agent));
     this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, { listener, address });
     this.#watch = new AgentWatch(ports, clock, log, post, (agent, lane) => this.#registry.isPaired(agent, lane));
+    this.#pairing = new PairingDesk(ports, {
+      registry: this.#registry,
+      clock,
+      log,
+      isLeading: () => this.#isAnswering(),
+      onRevoked: (agent) => this.#watch.dismiss(agent),
+    });
     this.#lookout = new Lookout(ports, clock, this.#memory, post);
   }
 
@@ -124,12 +133,12 @@ export class Coordinator implements Service {
     if (this.#stopping.signal.aborted) return this.#fallSilent();
     const post = (event: FarmEvent) => this.#mailbox.post(event);
     this.#services.push(
-      serveAgents(this.#ports, this.#answers, this.#log, post, (agent, lane) => this.#registry.isPaired(agent, lane)),
+      serveAgents(this.#ports, this.#answers, this.#log, post, this.#registry),
       serveAdmin(this.#ports, {
         answers: this.#answers,
         interpreter: this.#interpreter,
         memory: this.#memory,
-        registry: this.#registry,
+        pairing: this.#pairing,
         audit: new Audit((entry) => this.#ports.audit(entry)),
         desk: this.#desk,
         pruneCache: (before) => pruneCache(this.#ports, this.#memory, () => this.#farm, before, this.#clock.now()),
@@ -137,8 +146,7 @@ export class Coordinator implements Service {
         farm: () => ({ ...this.#farm, knowledge: this.#memory.knowledge }),
         settled: () => this.#settling,
         now: () => this.#clock.now(),
-        // A server that was away may have forgotten the lease: nothing is answered before it has been confirmed.
-        isLeading: () => !this.#mustRebuild && this.#options.lead.isLeading(),
+        isLeading: () => this.#isAnswering(),
         post,
         progressOf: (reference) => this.#progress.get(reference),
         twins: () => this.#lookout.twins(),
@@ -149,6 +157,7 @@ export class Coordinator implements Service {
       }),
       this.#lookout.listen(() => this.#farm),
       this.#desk.listen(),
+      this.#pairing.listen(),
     );
     await this.#ports.flush();
     const keeper = new HistoryKeeper(
@@ -177,6 +186,11 @@ export class Coordinator implements Service {
   async finished(): Promise<"stopped" | "deposed"> {
     await Promise.all(this.#loops);
     return this.#isDeposed ? "deposed" : "stopped";
+  }
+
+  /** A server that was away may have forgotten the lease: nothing is answered before it has been confirmed. */
+  #isAnswering(): boolean {
+    return !this.#mustRebuild && this.#options.lead.isLeading();
   }
 
   #fallSilent(): void {
@@ -261,7 +275,7 @@ export class Coordinator implements Service {
       try {
         this.#mustRebuild = false;
         await this.#ports.prepare();
-        if (!this.#hasMemory) await Promise.all([this.#memory.load(), this.#registry.load()]);
+        if (!this.#hasMemory) await Promise.all([this.#memory.load(), this.#registry.load(), this.#pairing.load()]);
         this.#hasMemory = true;
         const { chains, lastSequence, removed, damaged } = await this.#ports.records.load();
         const fence = await this.#ports.records.fence(lastSequence);
@@ -271,6 +285,7 @@ export class Coordinator implements Service {
         for (const id of removed) this.#ended.set(id, this.#clock.monotonic());
         this.#answers.forgetAll();
         this.#watch.repeatAll();
+        this.#pairing.pushAgain();
         this.#farm = { ...this.#farm, chains: new Map(chains.map((chain) => [chain.id, chain])) };
         this.#lastSequence = fence.lastSequence;
         this.#log.info(
@@ -289,6 +304,7 @@ export class Coordinator implements Service {
   async #beat(): Promise<void> {
     while (await this.#clock.pause(beatMs, this.#stopping.signal)) {
       this.#watch.check();
+      if (this.#options.lead.isLeading()) void this.#pairing.push();
       this.#lookout.check(this.#farm);
       // The history has no fence: what a replaced one has gathered may be older than what is there.
       if (this.#options.lead.isLeading()) this.#interpreter.archive();

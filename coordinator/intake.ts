@@ -8,8 +8,8 @@ import type { Log } from "#actor/log.ts";
 import type { Answers } from "#coordinator/answers.ts";
 import type { AnswerTo, FarmEvent } from "#coordinator/core/events.ts";
 import { UnavailableError } from "#protocol/errors.ts";
+import type { Registry } from "#coordinator/registry.ts";
 import type { AgentId, BootId } from "#protocol/ids.ts";
-import type { Lane } from "#protocol/job.ts";
 
 const eventKind = { claim: "job-claimed", "flash-claim": "flash-claimed", report: "job-reported" } as const;
 
@@ -19,16 +19,16 @@ export function serveAgents(
   answers: Answers,
   log: Log,
   post: (event: FarmEvent) => boolean,
-  isPaired: (agent: AgentId, lane: Lane) => boolean,
+  registry: Pick<Registry, "mayAsk">,
 ): Listening {
   return world.serveAsks((call) => {
     const asked = askOf(call, log);
     if (asked === undefined) return;
     const { agent, ask } = asked;
-    if (ask.kind === "open-lane") {
-      if (isPaired(agent, ask.lane)) return void openLane(world, agent, ask, call);
-      return refuse(call, `${agent} is not paired with this farm for the ${ask.lane} lane`);
+    if (!registry.mayAsk(agent, ask.kind === "open-lane" ? ask.lane : undefined)) {
+      return refuse(call, `${agent} is not paired with this farm, or was revoked`);
     }
+    if (ask.kind === "open-lane") return void openLane(world, agent, ask, call);
     const event = eventOf(agent, ask, answers.expect(call));
     if (!post(event)) answers.forget(event.answerTo);
   });

@@ -42,7 +42,7 @@ try {
     const self = { holder: BootId.parse(randomBytes(8).toString("hex")), host: hostname(), pid: process.pid };
     const history = historyLimits(process.env);
     const topology = { replicas, tell: (line: string) => log.info(line) };
-    const signer = keys === undefined ? undefined : agentSigner(keys);
+    const signer = keys === undefined ? undefined : await agentSigner(keys, signedIn.servers);
     const lease = new CoordinatorLease(connection, systemClock, self, topology);
     const leadership = new Leadership(
       lease,

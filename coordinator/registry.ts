@@ -2,7 +2,8 @@
  * Who may be an agent of this farm, and with which keys. An open farm, which has no identity, knows nobody and lets everybody in.
  *
  * 1. A record is in its bucket before it counts, and before a token is given out for it.
- * 2. A revoked agent stays revoked: its name comes back for nobody.
+ * 2. A revoked agent stays revoked: its name comes back for nobody. Its record is kept under a key of its own as well, so that no write of
+ *    a coordinator that was replaced in the middle of one takes its place.
  * 3. Changes take turns.
  */
 import type { Clock } from "#actor/clock.ts";
@@ -11,11 +12,13 @@ import type { AdminAnswer } from "#protocol/admin.ts";
 import type { AgentId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { tokenMs } from "#protocol/limits.ts";
-import { presenceKey } from "#protocol/names.ts";
-import type { AgentIdentity, PairedAgent, SealKey } from "#protocol/pairing.ts";
+import { pairedKey, revokedKey } from "#protocol/names.ts";
+import type { AgentIdentity, PairedAgent, SealKey, UserKey } from "#protocol/pairing.ts";
+import { nameRefusal } from "#coordinator/core/invitations.ts";
 
 type RegistryPorts = Pick<CoordinatorPorts, "paired" | "identity">;
 type Refusal = Extract<AdminAnswer, { readonly kind: "refused" }>;
+export type Enrolled = Extract<AdminAnswer, { readonly kind: "enrolled" }> | Refusal;
 
 export class Registry {
   readonly #ports: RegistryPorts;
@@ -32,7 +35,10 @@ export class Registry {
   async load(): Promise<void> {
     const records = await this.#ports.paired.all();
     this.#records.clear();
-    for (const record of records) this.#records.set(record.agent, record);
+    for (const record of records) {
+      // Invariant 2.
+      if (this.#records.get(record.agent)?.state !== "revoked") this.#records.set(record.agent, record);
+    }
   }
 
   /** Where a paired agent works. */
@@ -50,44 +56,96 @@ export class Registry {
     return this.#ports.identity === undefined || this.laneOf(agent) === lane;
   }
 
+  /** Whether what it asks is answered; `lane`: where it asks about one. */
+  mayAsk(agent: AgentId, lane: Lane | undefined): boolean {
+    if (this.#ports.identity === undefined) return true;
+    const paired = this.laneOf(agent);
+    return paired !== undefined && (lane === undefined || lane === paired);
+  }
+
+  recordOf(agent: AgentId): PairedAgent | undefined {
+    return this.#records.get(agent);
+  }
+
+  /** In the order of their names. */
+  records(): readonly PairedAgent[] {
+    return [...this.#records.values()].toSorted((a, b) => (a.agent < b.agent ? -1 : 1));
+  }
+
   #paired(agent: AgentId): PairedAgent | undefined {
     const record = this.#records.get(agent);
     return record?.state === "paired" ? record : undefined;
   }
 
   /** Pairs an agent, or gives a paired one its new keys, and signs it in. @throws UnavailableError */
-  enrol({ agent, lane, user, seal, host }: AgentIdentity): Promise<AdminAnswer> {
+  enrol({ agent, lane, user, seal, host }: AgentIdentity, by: string): Promise<Enrolled> {
     return this.#inTurn(async () => {
-      const { identity } = this.#ports;
-      if (identity === undefined) return openFarm;
       const before = this.#records.get(agent);
-      const refusal = refusalOf(before, agent, lane);
-      if (refusal !== undefined) return refusal;
+      const refused = nameRefusal(before, agent, { lane });
+      if (refused !== undefined) return { kind: "refused", ...refused };
       const now = this.#clock.now();
-      const expiresAt = now + tokenMs;
       const former = formerUsers(before, user, now);
-      const record: PairedAgent = {
+      const isSame = before?.user === user && before.seal === seal;
+      return this.#sign({
         v: 1,
         agent,
         lane,
         user,
         seal,
         host,
-        pairedAt: now,
-        by: "admin",
+        pairedAt: isSame ? before.pairedAt : now,
+        by: isSame ? before.by : by,
         state: "paired",
-        expiresAt,
         ...(former.length === 0 ? {} : { former }),
-      };
-      await this.#put(record);
-      return { kind: "enrolled", token: await identity.sign(agent, lane, user, expiresAt), expiresAt };
+      });
     });
   }
 
-  /** Invariant 1. */
-  async #put(record: PairedAgent): Promise<void> {
-    await this.#ports.paired.putAll(new Map([[presenceKey(record.agent), record]]));
-    this.#records.set(record.agent, record);
+  /** A new token for the keys that an agent has shown when it was paired. @throws UnavailableError */
+  renew(agent: AgentId, user: UserKey): Promise<Enrolled> {
+    return this.#inTurn(async () => {
+      const record = this.#records.get(agent);
+      return record?.state === "paired" && record.user === user ? this.#sign(record) : notPaired(agent, record);
+    });
+  }
+
+  /** Invariants 1 and 2. @returns undefined for an agent that was never paired. @throws UnavailableError */
+  revoke(agent: AgentId): Promise<PairedAgent | undefined> {
+    return this.#inTurn(async () => {
+      const before = this.#records.get(agent);
+      if (before === undefined || before.state === "revoked") return before;
+      const record: PairedAgent = { ...before, state: "revoked", revokedAt: this.#clock.now() };
+      await this.#ports.paired.putAll(
+        new Map([
+          [revokedKey(agent), record],
+          [pairedKey(agent), record],
+        ]),
+      );
+      this.#records.set(agent, record);
+      return record;
+    });
+  }
+
+  /** Keys with which nobody may sign in any more, as long as a token of theirs may be about, and since when (ms since 1970). */
+  revocations(): ReadonlyMap<UserKey, number> {
+    const ended = new Map<UserKey, number>();
+    const now = this.#clock.now();
+    for (const { user, state, revokedAt, former = [] } of this.#records.values()) {
+      for (const old of former) if (old.at + tokenMs > now) ended.set(old.user, old.at);
+      if (state === "revoked") ended.set(user, revokedAt ?? now);
+    }
+    return ended;
+  }
+
+  async #sign(record: PairedAgent): Promise<Enrolled> {
+    const { identity } = this.#ports;
+    if (identity === undefined) return openFarm;
+    const { agent, lane, user } = record;
+    const expiresAt = this.#clock.now() + tokenMs;
+    const signed = { ...record, expiresAt };
+    await this.#ports.paired.putAll(new Map([[pairedKey(agent), signed]]));
+    this.#records.set(agent, signed);
+    return { kind: "enrolled", token: await identity.sign(agent, lane, user, expiresAt), expiresAt };
   }
 
   /** Invariant 3. */
@@ -105,15 +163,16 @@ export const openFarm: Refusal = {
     "this farm is open: it has no identity that could sign anybody in; start its coordinator with FLASHYARD_IDENTITY, or the farm with `flashyard up`",
 };
 
-function refusalOf(before: PairedAgent | undefined, agent: AgentId, lane: Lane): Refusal | undefined {
-  if (before === undefined) return undefined;
-  if (before.state === "revoked") {
-    const message = `${agent} was revoked, and its name is not given again: choose another one with --name`;
-    return { kind: "refused", code: "revoked", message };
+function notPaired(agent: AgentId, record: PairedAgent | undefined): Refusal {
+  if (record?.state === "revoked") {
+    return {
+      kind: "refused",
+      code: "revoked",
+      message: `${agent} was revoked: this machine may not work here any more`,
+    };
   }
-  if (before.lane === lane) return undefined;
-  const message = `${agent} is the name of a paired ${before.lane} agent on ${before.host}: choose another one for the ${lane} lane with --name`;
-  return { kind: "refused", code: "other-lane", message };
+  const message = `${agent} is not paired with these keys: have a line made with \`flashyard agent pair\`, and join the farm anew`;
+  return { kind: "refused", code: "not-paired", message };
 }
 
 /** Keys that were replaced, as long as a token of theirs may be about. */

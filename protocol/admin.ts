@@ -5,12 +5,12 @@ import { Announcement } from "#protocol/agent.ts";
 import { StatedBy } from "#protocol/audit.ts";
 import { Chain, ChainKind, Priority } from "#protocol/chain.ts";
 import { AgentId, ChainId, Configuration, Digest, JobName, Label } from "#protocol/ids.ts";
-import { BuildSpec, UpdatePart, UploadTarget } from "#protocol/job.ts";
+import { BuildSpec, Lane, UpdatePart, UploadTarget } from "#protocol/job.ts";
 import { Route } from "#protocol/route.ts";
 import { chainsPerRequestMax } from "#protocol/limits.ts";
 import { Progress } from "#protocol/messages.ts";
 import { ObjectStoreName } from "#protocol/objects.ts";
-import { AgentIdentity } from "#protocol/pairing.ts";
+import { AgentIdentity, CodeHash, InvitationId, PairedAgent, UserKey } from "#protocol/pairing.ts";
 import { BuildRecord, DeviceNote } from "#protocol/records.ts";
 import { RolloutAction, RolloutPart, RolloutView } from "#protocol/rollout.ts";
 import { UploadTiming } from "#protocol/timing.ts";
@@ -49,6 +49,30 @@ export type ChainRequest = z.infer<typeof ChainRequest>;
 
 /** What the user names: a chain id, `<chain>.<job>`, a configuration, or `<configuration>.<job>`. */
 const Reference = z.string().min(1).max(200);
+
+/** Who may be an agent. */
+const PairingRequests = [
+  /** Lets an agent in whose keys the asker has seen made: pairs it, and signs it in. */
+  z.object({ v: z.literal(1), kind: z.literal("enrol-agent"), ...AgentIdentity.shape }),
+  /** A machine that knows the code may join, once. */
+  z.object({
+    v: z.literal(1),
+    kind: z.literal("make-invitation"),
+    id: InvitationId,
+    hash: CodeHash,
+    validMs: z.number().int().min(1_000).max(86_400_000),
+    isUnattended: z.boolean(),
+    lane: Lane.optional(),
+    agent: AgentId.optional(),
+  }),
+  z.object({ v: z.literal(1), kind: z.literal("pairings") }),
+  /** About the machine that has used a code with this key, and waits. */
+  z.object({ v: z.literal(1), kind: z.literal("decide-pairing"), user: UserKey, isApproved: z.boolean() }),
+  /** Ends an agent's right to connect, for good. */
+  z.object({ v: z.literal(1), kind: z.literal("revoke-agent"), agent: AgentId }),
+] as const;
+const PairingRequest = z.discriminatedUnion("kind", PairingRequests);
+export type PairingRequest = z.infer<typeof PairingRequest>;
 
 export const AdminRequest = z.discriminatedUnion("kind", [
   z.object({
@@ -96,8 +120,7 @@ export const AdminRequest = z.discriminatedUnion("kind", [
   z.object({ v: z.literal(1), kind: z.literal("agents") }),
   /** A drained agent ends what it has and gets nothing new, until it is undrained. */
   z.object({ v: z.literal(1), kind: z.literal("drain"), agent: AgentId, isDrained: z.boolean() }),
-  /** Lets an agent in whose keys the asker has seen made: pairs it, and signs it in. */
-  z.object({ v: z.literal(1), kind: z.literal("enrol-agent"), ...AgentIdentity.shape }),
+  ...PairingRequests,
   /** What the key of a stored content follows from; a person may read and store any. */
   z.object({ v: z.literal(1), kind: z.literal("content-secret"), store: ObjectStoreName, digest: Digest }),
   /** Builds that equal requests would use. */
@@ -172,6 +195,16 @@ export const DeviceRecord = z.object({
 });
 export type DeviceRecord = z.infer<typeof DeviceRecord>;
 
+/** A machine that has used a code and waits for a person. */
+export const GuestView = z.object({
+  ...AgentIdentity.shape,
+  askedAt: z.number(),
+  until: z.number(),
+  /** The machine that has its name now, and would lose it. */
+  replaces: z.string().optional(),
+});
+export type GuestView = z.infer<typeof GuestView>;
+
 /** What a cancel did to one chain. */
 export const CancelVerdict = z.object({
   chain: ChainId,
@@ -208,6 +241,17 @@ export const AdminAnswer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("enrolled"), token: z.string(), expiresAt: z.number() }),
   /** 32 bytes in base64. */
   z.object({ kind: z.literal("content-secret"), secret: z.base64().length(44) }),
+  z.object({ kind: z.literal("invitation-made"), expiresAt: z.number() }),
+  z.object({
+    kind: z.literal("pairings"),
+    paired: z.array(PairedAgent),
+    guests: z.array(GuestView),
+    /** Codes that nobody has used yet. */
+    open: z.number().int(),
+  }),
+  z.object({ kind: z.literal("pairing-decided"), agent: AgentId, isApproved: z.boolean() }),
+  /** `isCut`: the servers know of it; otherwise they will be told as soon as they can be. */
+  z.object({ kind: z.literal("agent-revoked"), agent: AgentId, isCut: z.boolean() }),
   z.object({ kind: z.literal("cache"), builds: z.array(BuildRecord) }),
   z.object({
     kind: z.literal("cache-pruned"),

@@ -24,6 +24,21 @@ export const leaseGiveUpMs = leaseMs * 0.6;
  */
 export const tokenMs = 30 * 24 * 60 * 60_000;
 
+/** A token that has less than this left is renewed. Two thirds of its time: it outlasts a coordinator that is away for weeks. */
+export const tokenRenewMs = 20 * 24 * 60 * 60_000;
+
+/**
+ * Wrong codes after which every open invitation is locked. A code has 80 bits: this is no help against guessing, it tells the admin that
+ * somebody does. More would say it later.
+ */
+export const wrongTriesMax = 10;
+/** Invitations at one time; and machines that wait at once are no more than these. */
+export const invitationsMax = 50;
+/** How long a machine that has used a code waits for a person. */
+export const approvalMs = 60 * 60_000;
+/** How long an invitation that is over is remembered, so that whoever still uses it is told what became of it. */
+export const invitationMemoryMs = 60 * 60_000;
+
 /** An ESPHome device keeps a silent OTA session for 105 s (ota_esphome.cpp, OTA_SOCKET_TIMEOUT_DATA). */
 export const deviceDataTimeoutMs = 105_000;
 

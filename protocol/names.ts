@@ -17,6 +17,8 @@ export const buckets = {
   builds: "fy_builds",
   /** Who has been paired with the farm. */
   paired: "fy_paired",
+  /** Codes that machines may join with. */
+  invitations: "fy_invitations",
   presence: "fy_presence",
   lease: "fy_lease",
 } as const;
@@ -147,6 +149,15 @@ export const leaseKey = "coordinator";
 
 export function presenceKey(agent: AgentId): string {
   return agent;
+}
+
+/** Where a paired agent's record lies, */
+export function pairedKey(agent: AgentId): string {
+  return agent;
+}
+/** and once more when it has been revoked. */
+export function revokedKey(agent: AgentId): string {
+  return `revoked.${agent}`;
 }
 
 /** The agent of an ask subject, or undefined when the token is not an agent's name. */

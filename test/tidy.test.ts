@@ -133,7 +133,10 @@ test("every dependency is exact and used", async () => {
   const imported = (name: string) =>
     sources.some(
       ({ text }) =>
-        text.includes(`from "${name}"`) || text.includes(`import "${name}"`) || text.includes(`import("${name}`),
+        text.includes(`from "${name}"`) ||
+        text.includes(`from "${name}/`) ||
+        text.includes(`import "${name}"`) ||
+        text.includes(`import("${name}`),
     );
   expect(all.map(([name]) => name).filter((name) => !tools.has(name) && !imported(name))).toEqual([]);
 });

@@ -106,6 +106,17 @@ export function userToken(keys: FarmKeys, role: FarmRole, user: KeyPair, expires
   );
 }
 
+/** Of the account of NATS itself, to say to the servers what has become of an account; good for a minute. */
+export async function systemToken({
+  system,
+}: FarmKeys): Promise<{ readonly token: string; readonly seed: Uint8Array }> {
+  const user = createUser();
+  const permissions = { pub: { allow: ["$SYS.REQ.CLAIMS.UPDATE"] }, sub: { allow: ["_INBOX_system.>"] } };
+  const exp = Math.floor(Date.now() / 1_000) + 60;
+  const token = await encodeUser("coordinator", fromPublic(user.getPublicKey()), system, permissions, { exp });
+  return { token, seed: user.getSeed() };
+}
+
 /** A request to be paired has less than a kilobyte. */
 const strangerPayloadMax = 8_192;
 

@@ -48,7 +48,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
-beforeEach(() => {
+beforeEach(async () => {
   for (const agent of [builder, uploader]) {
     const made = newAgentSecrets();
     secrets.set(agent, made.unseal);
@@ -56,7 +56,7 @@ beforeEach(() => {
   }
   farm = emptyFarm;
   listening?.stop();
-  const ports = coordinatorPorts(coordinator, {}, agentSigner(server.keys));
+  const ports = coordinatorPorts(coordinator, {}, await agentSigner(server.keys, coordinator.getServer()));
   desk = new ObjectDesk(
     ports,
     () => farm,

@@ -10,9 +10,13 @@ import { agentNamed } from "#test/support/farm-builders.ts";
 import { SteppedClock } from "#test/support/stepped-clock.ts";
 
 const signer: AgentSigner = {
+  pin: "0".repeat(64),
+  introduce: () => Promise.reject(new UnavailableError("no", "nobody asks")),
+  hasSigned: () => true,
   sign: (agent, lane, user, expiresAt) => Promise.resolve(`${lane} ${agent} ${user} ${expiresAt}`),
   unseal: () => undefined,
   contentSecret: () => new Uint8Array(32),
+  revoke: () => Promise.resolve(),
 };
 
 function shelf(): Shelf<PairedAgent> & { readonly stored: Map<string, PairedAgent>; isAway: boolean } {
@@ -51,7 +55,7 @@ test("an enrolled agent is paired on its lane and no other, and so it is for the
   expect(registry.isPaired(asked.agent, "compile")).toBe(false);
   const expiresAt = clock.now() + tokenMs;
   const token = `compile builder ${asked.user} ${expiresAt}`;
-  expect(await registry.enrol(asked)).toEqual({ kind: "enrolled", token, expiresAt });
+  expect(await registry.enrol(asked, "admin")).toEqual({ kind: "enrolled", token, expiresAt });
   const next = new Registry({ paired, identity: signer }, clock);
   await next.load();
   for (const one of [registry, next]) {
@@ -67,10 +71,10 @@ test("an agent that is enrolled anew has its new keys, and its record names the 
   const paired = shelf();
   const registry = new Registry({ paired, identity: signer }, new SteppedClock());
   const [first, second] = [builder(), builder({ seal: "t".repeat(43) })];
-  await registry.enrol(first);
-  await registry.enrol(first);
+  await registry.enrol(first, "admin");
+  await registry.enrol(first, "admin");
   expect(paired.stored.get("builder")?.former).toBeUndefined();
-  await registry.enrol(second);
+  await registry.enrol(second, "admin");
   expect(registry.sealKeyOf(second.agent)).toBe(second.seal);
   expect(paired.stored.get("builder")).toMatchObject({ user: second.user, former: [{ user: first.user }] });
 });
@@ -78,30 +82,30 @@ test("an agent that is enrolled anew has its new keys, and its record names the 
 test("the name of an agent of another lane, or of a revoked one, is refused", async () => {
   const paired = shelf();
   const registry = new Registry({ paired, identity: signer }, new SteppedClock());
-  await registry.enrol(builder());
-  const refused = await registry.enrol(builder({ lane: "upload" }));
+  await registry.enrol(builder(), "admin");
+  const refused = await registry.enrol(builder({ lane: "upload" }), "admin");
   expect(refused).toMatchObject({ kind: "refused", code: "other-lane", message: expect.stringContaining("attic") });
   paired.stored.set("builder", { ...paired.stored.get("builder")!, state: "revoked", revokedAt: 1 });
   await registry.load();
   expect(registry.isPaired(agentNamed("builder"), "compile")).toBe(false);
   expect(registry.sealKeyOf(agentNamed("builder"))).toBeUndefined();
-  expect(await registry.enrol(builder())).toMatchObject({ kind: "refused", code: "revoked" });
+  expect(await registry.enrol(builder(), "admin")).toMatchObject({ kind: "refused", code: "revoked" });
 });
 
 test("what could not be stored does not count, and no token is given out for it", async () => {
   const paired = shelf();
   const registry = new Registry({ paired, identity: signer }, new SteppedClock());
   paired.isAway = true;
-  await expect(registry.enrol(builder())).rejects.toThrow(UnavailableError);
+  await expect(registry.enrol(builder(), "admin")).rejects.toThrow(UnavailableError);
   expect(registry.isPaired(agentNamed("builder"), "compile")).toBe(false);
   paired.isAway = false;
-  expect(await registry.enrol(builder())).toMatchObject({ kind: "enrolled" });
+  expect(await registry.enrol(builder(), "admin")).toMatchObject({ kind: "enrolled" });
 });
 
 test("an open farm lets everybody in and signs nobody in", async () => {
   const registry = new Registry({ paired: shelf() }, new SteppedClock());
   expect(registry.isPaired(agentNamed("anybody"), "upload")).toBe(true);
-  expect(await registry.enrol(builder())).toMatchObject({
+  expect(await registry.enrol(builder(), "admin")).toMatchObject({
     kind: "refused",
     code: "open-farm",
     message: expect.stringContaining("FLASHYARD_IDENTITY"),

@@ -34,6 +34,7 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     durations: simulatedShelf(connection, "the durations", server.durations),
     builds: simulatedShelf(connection, "the builds", server.builds),
     paired: simulatedShelf(connection, "the paired agents", server.paired),
+    invitations: simulatedShelf(connection, "the invitations", server.invitations),
     bundles: noObjects,
     artifacts: noObjects,
     objectDoors: { bundles: noDoor, artifacts: noDoor },
@@ -56,6 +57,7 @@ export function simulatedPorts(connection: SimulatedConnection): CoordinatorPort
     serveObjects: () => ({ stop: () => undefined }),
     serveAdmin: (handle) => serve("admin", handle),
     audit: (entry) => connection.requestInOrder("audit", timeoutMs, () => trace(`${end} notes ${entry.kind}`)),
+    servePairing: () => ({ stop: () => undefined }),
     listenProgress: () => ({ stop: () => undefined }),
     onSightings: (handle) =>
       sightingsOf(server).listen({ end, hear: (sightings) => process.deliver(() => handle(sightings)) }),

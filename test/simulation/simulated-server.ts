@@ -10,7 +10,7 @@ import type { ChainId } from "#protocol/ids.ts";
 import type { LeaseHolder } from "#protocol/lease.ts";
 import { leadTtlMs, presenceTtlMs } from "#protocol/limits.ts";
 import type { Dispatch, StopOrder } from "#protocol/messages.ts";
-import type { PairedAgent } from "#protocol/pairing.ts";
+import type { Invitation, PairedAgent } from "#protocol/pairing.ts";
 import type { SimulatedNetwork } from "#test/simulation/simulated-network.ts";
 import { SimulatedSubjects } from "#test/simulation/simulated-subjects.ts";
 import type { SimulatedTime } from "#test/simulation/simulated-time.ts";
@@ -60,6 +60,7 @@ export class SimulatedServer {
   readonly notes = new Map<string, DeviceNote>();
   readonly agents = new Map<string, AgentRecord>();
   readonly paired = new Map<string, PairedAgent>();
+  readonly invitations = new Map<string, Invitation>();
   readonly durations = new Map<string, DurationRecord>();
   readonly builds = new Map<string, BuildRecord>();
   readonly subjects: SimulatedSubjects;

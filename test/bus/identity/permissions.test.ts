@@ -52,6 +52,9 @@ const cells: readonly (readonly [string, string, ...RoleName[]])[] = [
   ["+", "$KV.fy_history.0123456789abcdef"],
   ["+", "$KV.fy_devices.lamp"],
   ["+", "$KV.fy_agents.c1"],
+  ["+", "$KV.fy_paired.c1"],
+  ["+", "$KV.fy_paired.revoked.c1"],
+  ["+", "$KV.fy_invitations.0123456789abcdef"],
   ["+", "$KV.fy_builds.key"],
   ["+", "$KV.fy_lease.coordinator"],
   // The lanes.
