@@ -2,7 +2,8 @@ import { defineConfig } from "vitest/config";
 
 /**
  * `fast` needs a nats-server and nothing else; `e2e` needs Python and g++ as well, and takes minutes; `cipher` builds
- * firmware with ESPHome's libraries for encryption, which come from the registry of PlatformIO.
+ * firmware with ESPHome's libraries for encryption, which come from the registry of PlatformIO; `containers` runs the images of
+ * deploy/ and needs root, Debian's docker.io and debootstrap.
  */
 export default defineConfig({
   test: {
@@ -13,7 +14,7 @@ export default defineConfig({
         test: {
           name: "fast",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/end-to-end/**", "test/cipher/**", "node_modules/**"],
+          exclude: ["test/end-to-end/**", "test/cipher/**", "test/containers/**", "node_modules/**"],
           testTimeout: 30_000,
           hookTimeout: 120_000,
         },
@@ -33,6 +34,15 @@ export default defineConfig({
           include: ["test/cipher/**/*.test.ts"],
           testTimeout: 300_000,
           hookTimeout: 600_000,
+        },
+      },
+      {
+        test: {
+          name: "containers",
+          include: ["test/containers/**/*.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
         },
       },
     ],

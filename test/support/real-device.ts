@@ -57,6 +57,8 @@ export interface Edition {
 
 export class RealDevice implements AsyncDisposable {
   readonly name: string;
+  /** The address of this machine at which the farm finds it. */
+  readonly at: string;
   /** Of the device itself; the farm is told the proxy's. */
   readonly otaPort: number;
   readonly apiPort: number;
@@ -67,12 +69,12 @@ export class RealDevice implements AsyncDisposable {
   readonly #record: string;
 
   private constructor(
-    parts: Pick<RealDevice, "name" | "otaPort" | "apiPort" | "proxyPort">,
+    parts: Pick<RealDevice, "name" | "at" | "otaPort" | "apiPort" | "proxyPort">,
     { host, wake }: { readonly host: HostDevice; readonly wake: () => Promise<HostDevice> },
     proxy: ChildProcess,
     record: string,
   ) {
-    ({ name: this.name, otaPort: this.otaPort, apiPort: this.apiPort, proxyPort: this.proxyPort } = parts);
+    ({ name: this.name, at: this.at, otaPort: this.otaPort, apiPort: this.apiPort, proxyPort: this.proxyPort } = parts);
     this.#host = host;
     this.#wake = wake;
     this.#proxy = proxy;
@@ -80,7 +82,7 @@ export class RealDevice implements AsyncDisposable {
   }
 
   /** @returns when the device answers, with the factory's firmware */
-  static async start(name: string, folder: string): Promise<RealDevice> {
+  static async start(name: string, folder: string, at = "127.0.0.1"): Promise<RealDevice> {
     const [otaPort, apiPort] = [await freePort(), await freePort()];
     const home = join(folder, name);
     const program = join(home, "flash", "program");
@@ -91,14 +93,22 @@ export class RealDevice implements AsyncDisposable {
     await chmod(program, 0o755);
     const host = await wake();
     const record = join(home, "sessions");
-    const argv = [join(root, "test/support/recording-proxy.ts"), "--to", String(otaPort), "--record", record];
+    const argv = [
+      join(root, "test/support/recording-proxy.ts"),
+      "--at",
+      at,
+      "--to",
+      String(otaPort),
+      "--record",
+      record,
+    ];
     const proxy = spawn(process.execPath, argv, {
       env: plainEnvironment(),
       stdio: ["pipe", "pipe", "inherit"],
       cwd: home,
     });
     const [line] = (await once(createInterface({ input: proxy.stdout }), "line")) as [string];
-    const parts = { name, otaPort, apiPort, proxyPort: Number(line.split(" ")[1]) };
+    const parts = { name, at, otaPort, apiPort, proxyPort: Number(line.split(" ")[1]) };
     const device = new RealDevice(parts, { host, wake }, proxy, record);
     const limits = { everyMs: 50, withinMs: 10_000 };
     if ((await poll(systemClock, limits, () => device.report())) !== undefined) return device;
@@ -108,7 +118,7 @@ export class RealDevice implements AsyncDisposable {
 
   /** As `--device` wants it. */
   get address(): string {
-    return `127.0.0.1:${this.proxyPort}`;
+    return `${this.at}:${this.proxyPort}`;
   }
 
   get pid(): number {

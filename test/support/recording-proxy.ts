@@ -3,7 +3,7 @@
  * flashed once. It can also slow a session down, hold it, break it or spoil it.
  *
  * In a process of its own (agents are killed around it):
- * `node test/support/recording-proxy.ts --listen PORT --to PORT --record FILE [--bytes-per-second N]`
+ * `node test/support/recording-proxy.ts [--at ADDRESS] --listen PORT --to PORT --record FILE [--bytes-per-second N]`
  * prints `listening PORT` when it is ready, and takes the commands `cut`, `freeze`, `thaw`, `bytes-per-second N` and
  * `plan JSON` as lines on its input. Each line of the record is a session as it then stood; the last line of a session counts.
  */
@@ -59,15 +59,16 @@ export class RecordingProxy implements AsyncDisposable {
     this.#server = createServer({ allowHalfOpen: true }, (client) => void this.#session(client));
   }
 
-  /** @param options `to`: the device's port on this machine; `listen`: a port, or any free one. */
+  /** @param options `to`: the device's port on this machine; `at`: an address of it; `listen`: a port, or any free one. */
   static async start(options: {
     to: number;
+    at?: string;
     listen?: number;
     recordFile?: string;
     bytesPerSecond?: number;
   }): Promise<RecordingProxy> {
     const proxy = new RecordingProxy(options);
-    proxy.#server.listen(options.listen ?? 0, "127.0.0.1");
+    proxy.#server.listen(options.listen ?? 0, options.at ?? "127.0.0.1");
     await once(proxy.#server, "listening");
     proxy.port = (proxy.#server.address() as { port: number }).port;
     return proxy;
@@ -239,6 +240,7 @@ export function flashSessions(sessions: readonly SessionRecord[]): readonly Sess
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
+      at: { type: "string" },
       listen: { type: "string" },
       to: { type: "string" },
       record: { type: "string" },
@@ -249,6 +251,7 @@ async function main(): Promise<void> {
   const proxy = await RecordingProxy.start({
     to: Number(values.to),
     listen: Number(values.listen ?? 0),
+    ...(values.at === undefined ? {} : { at: values.at }),
     ...(values.record === undefined ? {} : { recordFile: values.record }),
     ...(bytesPerSecond === undefined ? {} : { bytesPerSecond: Number(bytesPerSecond) }),
   });

@@ -1,0 +1,317 @@
+/**
+ * A farm of containers from the images of deploy/, with the configurations of deploy/: NATS servers, coordinators and agents, each in its
+ * own, that talk by TLS over a network of theirs. The upload agent is in a second one, in which the devices are. Command lines run here.
+ */
+import { chmod, chown, cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { GenericContainer, getContainerRuntimeClient, Network, type StartedNetwork, Wait } from "testcontainers";
+import type { StartedTestContainer } from "testcontainers";
+import { poll, systemClock } from "#actor/clock.ts";
+import { freePort } from "#actor/loopback-port.ts";
+import type { Connection } from "#bus/connection.ts";
+import { askAdmin } from "#bus/farm-client.ts";
+import { readCredentials } from "#bus/identity/credentials.ts";
+import { signIn } from "#bus/identity/sign-in.ts";
+import { enrolLocally } from "#cli/local-agents.ts";
+import type { Lane } from "#protocol/job.ts";
+import { containerEngine } from "#test/support/container-engine.ts";
+import { type FarmImage, farmImages, imageOf } from "#test/support/farm-images.ts";
+import { findEsphome } from "#test/support/host-firmware.ts";
+import { type Edition, RealDevice, testCacheFolder } from "#test/support/real-device.ts";
+import { Cli } from "#test/support/real-farm.ts";
+import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
+
+const root = join(import.meta.dirname, "../..");
+/** Of the images' user. */
+const userId = 10_001;
+const readyMsMax = 60_000;
+const linesKept = 40;
+
+interface Part {
+  readonly container: StartedTestContainer;
+  readonly network: StartedNetwork;
+}
+
+export class ContainerFarm implements AsyncDisposable {
+  readonly #folder: TemporaryFolder;
+  readonly #owned: AsyncDisposableStack;
+  readonly #farm: StartedNetwork;
+  readonly #devices: StartedNetwork;
+  readonly #ports: readonly number[];
+  readonly #parts = new Map<string, Part>();
+  readonly #clis: Cli[] = [];
+  readonly #said = new Map<string, readonly string[]>();
+
+  private constructor(
+    folder: TemporaryFolder,
+    owned: AsyncDisposableStack,
+    networks: readonly [StartedNetwork, StartedNetwork],
+    ports: readonly number[],
+  ) {
+    this.#folder = folder;
+    this.#owned = owned;
+    [this.#farm, this.#devices] = networks;
+    this.#ports = ports;
+  }
+
+  /** With one NATS server or three, which answer. */
+  static async start(servers: 1 | 3): Promise<ContainerFarm> {
+    await using owned = new AsyncDisposableStack();
+    const folder = owned.use(await temporaryFolder());
+    owned.use(await containerEngine());
+    await farmImages();
+    const networks = [owned.use(await new Network().start()), owned.use(await new Network().start())] as const;
+    const ports: number[] = [];
+    while (ports.length < servers) ports.push(await freePort());
+    const farm = new ContainerFarm(folder, owned.move(), networks, ports);
+    try {
+      await mkdir(farm.configurations);
+      await farm.#makeIdentity();
+      await Promise.all(ports.keys().map((index) => farm.#startServer(index)));
+    } catch (error) {
+      await farm[Symbol.asyncDispose]();
+      throw error;
+    }
+    return farm;
+  }
+
+  get configurations(): string {
+    return join(this.#folder.path, "configurations");
+  }
+
+  get #identity(): string {
+    return join(this.#folder.path, "identity");
+  }
+
+  /** As this machine reaches the servers. */
+  get servers(): string {
+    return this.#ports.map((port) => `tls://127.0.0.1:${port}`).join(",");
+  }
+
+  async #makeIdentity(): Promise<void> {
+    const hosts = this.#ports.flatMap((_, index) => ["--host", `n${index + 1}.lan,127.0.0.1`]);
+    const { code, out, err } = await this.cli(["identity", "init", "--folder", this.#identity, ...hosts]).end();
+    if (code !== 0) throw new Error(`no identity: ${out}${err}`);
+  }
+
+  /** `n1`, `n2`, … with the configuration of deploy/. */
+  async #startServer(index: number): Promise<void> {
+    const name = `n${index + 1}`;
+    const settings = join(this.#folder.path, name);
+    await cp(join(this.#identity, "nats", `${name}.lan`), join(settings, "nats"), { recursive: true });
+    const file = this.#ports.length === 1 ? "nats-server.conf" : `three-nodes/nats-${index + 1}.conf`;
+    await cp(join(root, "deploy", file), join(settings, "nats-server.conf"));
+    await give(settings);
+    await this.#run(name, "nats", {
+      alias: `${name}.lan`,
+      mounts: { [settings]: "/etc/flashyard" },
+      port: this.#ports[index],
+      says: /Server is ready/,
+    });
+  }
+
+  /** Resolves when it leads or stands by. */
+  async startCoordinator(name: string): Promise<void> {
+    const settings = join(this.#folder.path, name);
+    await mkdir(settings);
+    for (const file of ["keys.json", "coordinator.json"]) await cp(join(this.#identity, file), join(settings, file));
+    await give(settings);
+    await this.#run(name, "coordinator", {
+      mounts: { [settings]: "/etc/flashyard/identity" },
+      variables: { FLASHYARD_IDENTITY: "/etc/flashyard/identity" },
+      says: /"msg":"(connected|standing by)/,
+    });
+  }
+
+  /** Resolves when the farm lists it. */
+  async startAgent(name: string, lane: Lane): Promise<void> {
+    const home = join(this.#folder.path, name);
+    await mkdir(home);
+    const admin = await readCredentials(join(this.#identity, "admin.json"));
+    if (admin === undefined) throw new Error("no admin");
+    const connection = await this.connect("admin");
+    const limits = { clock: systemClock, signal: new AbortController().signal };
+    const { servers, farm } = admin;
+    await enrolLocally(connection, { name, lane, slots: 1 }, home, { servers, farm }, limits).finally(() =>
+      connection.close(),
+    );
+    await give(home);
+    const cache = join(this.#folder.path, `${name}-cache`);
+    await mkdir(cache);
+    const toolchain = lane === "compile" ? await toolchainMounts(cache) : { [cache]: testCacheFolder };
+    await give(cache);
+    await this.#run(name, `${lane}-agent`, {
+      mounts: { [home]: "/var/lib/flashyard", ...toolchain },
+      variables: {
+        FLASHYARD_AGENT: name,
+        FLASHYARD_SLOTS: "1",
+        FLASHYARD_MDNS: "off",
+        FLASHYARD_CACHE: testCacheFolder,
+        NODE_COMPILE_CACHE: join(testCacheFolder, "node"),
+      },
+      says: /"msg":/,
+    });
+    if (lane === "upload") await this.#connect(name, this.#devices);
+    await this.untilOnline(name);
+  }
+
+  async untilOnline(agent: string, isOnline = true): Promise<void> {
+    const connection = await this.connect("admin");
+    const seen = await poll(systemClock, { everyMs: 100, withinMs: readyMsMax }, async () => {
+      const answer = await askAdmin(connection, { v: 1, kind: "agents" }).catch(() => undefined);
+      if (answer?.kind !== "agents") return undefined;
+      const found = answer.agents.find(({ announcement }) => announcement.agent === agent);
+      return (found?.online ?? false) === isOnline ? true : undefined;
+    });
+    await connection.close();
+    if (seen !== true) throw new Error(`${agent} is not ${isOnline ? "online" : "away"}:\n${this.said(agent)}`);
+  }
+
+  async #run(
+    name: string,
+    image: FarmImage,
+    {
+      alias = name,
+      mounts,
+      variables = {},
+      port,
+      says,
+    }: {
+      readonly alias?: string;
+      readonly mounts: Readonly<Record<string, string>>;
+      readonly variables?: Readonly<Record<string, string>>;
+      readonly port?: number | undefined;
+      readonly says: RegExp;
+    },
+  ): Promise<void> {
+    const bound = Object.entries(mounts).map(([source, target]) => ({ source, target }));
+    const container = new GenericContainer(imageOf(image))
+      .withHostname(name)
+      .withNetwork(this.#farm)
+      .withNetworkAliases(alias)
+      .withEnvironment(variables)
+      .withBindMounts(bound)
+      .withLogConsumer((lines) => lines.on("data", (line: string | Buffer) => this.#hear(name, String(line))))
+      .withWaitStrategy(Wait.forLogMessage(says))
+      .withStartupTimeout(readyMsMax);
+    if (port !== undefined) container.withExposedPorts({ container: 4222, host: port });
+    const started = await container.start().catch((cause: unknown) => {
+      throw new Error(`${name} does not start:\n${this.said(name)}`, { cause });
+    });
+    this.#owned.use(started);
+    this.#parts.set(name, { container: started, network: this.#farm });
+  }
+
+  async #connect(name: string, network: StartedNetwork): Promise<void> {
+    const { container, network: networks } = await getContainerRuntimeClient();
+    const id = this.#part(name).container.getId();
+    await container.connectToNetwork(container.getById(id), networks.getById(network.getId()), [name]);
+  }
+
+  /** Nothing of the farm reaches it any more, and nothing of it the farm; the upload agent still reaches the devices. */
+  async cutOff(name: string): Promise<void> {
+    const { network } = await getContainerRuntimeClient();
+    await network
+      .getById(this.#farm.getId())
+      .disconnect({ Container: this.#part(name).container.getId(), Force: true });
+  }
+
+  reconnect(name: string): Promise<void> {
+    return this.#connect(name, this.#farm);
+  }
+
+  /** SIGKILL to all of its processes. */
+  async kill(name: string): Promise<void> {
+    const { container } = await getContainerRuntimeClient();
+    const dead = container.getById(this.#part(name).container.getId());
+    await dead.kill({ signal: "SIGKILL" });
+    await dead.wait();
+  }
+
+  async startAgain(name: string): Promise<void> {
+    const { container } = await getContainerRuntimeClient();
+    await container.getById(this.#part(name).container.getId()).start();
+  }
+
+  #hear(name: string, line: string): void {
+    this.#said.set(name, [...(this.#said.get(name) ?? []), line.trimEnd()].slice(-linesKept));
+  }
+
+  /** The last lines of its log. */
+  said(name: string): string {
+    return (this.#said.get(name) ?? []).join("\n");
+  }
+
+  #part(name: string): Part {
+    const part = this.#parts.get(name);
+    if (part === undefined) throw new Error(`there is no ${name}`);
+    return part;
+  }
+
+  /** For the test to close. */
+  async connect(who: "admin" | "coordinator"): Promise<Connection> {
+    const path = join(this.#identity, `${who}.json`);
+    return (await signIn({ path, servers: this.servers, name: "flashyard test" })).connection;
+  }
+
+  /** A device on this machine, at the address by which the second network reaches it. */
+  async device(name: string): Promise<RealDevice> {
+    const { network } = await getContainerRuntimeClient();
+    const { IPAM } = (await network.getById(this.#devices.getId()).inspect()) as {
+      readonly IPAM?: { readonly Config?: readonly { readonly Gateway?: string }[] };
+    };
+    const gateway = IPAM?.Config?.[0]?.Gateway?.replace(/\/.*/, "");
+    if (gateway === undefined) throw new Error("the network has no gateway");
+    return this.#owned.use(await RealDevice.start(name, join(this.#folder.path, "devices"), gateway));
+  }
+
+  cli(args: readonly string[]): Cli {
+    const cli = new Cli(args, this.configurations, {
+      FLASHYARD_NATS_URL: this.servers,
+      FLASHYARD_CREDENTIALS: join(this.#identity, "admin.json"),
+      FLASHYARD_CACHE: testCacheFolder,
+      NODE_COMPILE_CACHE: join(testCacheFolder, "node"),
+    });
+    this.#clis.push(cli);
+    return cli;
+  }
+
+  /** `flashyard install` of a device's configuration, with `--json`. */
+  async install(device: RealDevice, edition: Edition): Promise<Cli> {
+    const file = `${device.name}.yaml`;
+    await writeFile(join(this.configurations, file), device.yaml(edition));
+    return this.cli(["install", file, "--device", device.address, "--json"]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { child } of this.#clis) if (child.exitCode === null) child.kill("SIGKILL");
+    await Promise.all(this.#clis.map((cli) => cli.end()));
+    await this.#owned.disposeAsync();
+  }
+}
+
+/** To the user of the images, with everything in it. */
+async function give(folder: string): Promise<void> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  await chown(folder, userId, userId);
+  for (const entry of entries) await chown(join(entry.parentPath, entry.name), userId, userId);
+}
+
+/** The tests' ESPHome at its own place, which its programs are bound to, in a cache that the agent may write. */
+async function toolchainMounts(cache: string): Promise<Readonly<Record<string, string>>> {
+  const environment = dirname(dirname((await findEsphome()).esphome));
+  const version = dirname(environment);
+  const own = join(cache, "esphome", version.split("/").at(-1) ?? "");
+  await mkdir(own, { recursive: true });
+  await cp(join(version, "ready.json"), join(own, "ready.json"));
+  // It was made for its owner alone.
+  await chmod(environment, 0o755);
+  const settings = await readFile(join(environment, "pyvenv.cfg"), "utf8");
+  const python = dirname(/^home = (.*)$/m.exec(settings)?.[1] ?? "/usr/bin");
+  return {
+    [cache]: testCacheFolder,
+    [environment]: environment,
+    // A Python of the system is in the images as well.
+    ...(python === "/usr" ? {} : { [python]: python }),
+  };
+}
