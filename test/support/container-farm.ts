@@ -6,18 +6,22 @@ import { chmod, chown, cp, mkdir, readdir, readFile, writeFile } from "node:fs/p
 import { dirname, join } from "node:path";
 import { GenericContainer, getContainerRuntimeClient, Network, type StartedNetwork, Wait } from "testcontainers";
 import type { StartedTestContainer } from "testcontainers";
+import { jetstreamManager } from "@nats-io/jetstream";
 import { poll, systemClock } from "#actor/clock.ts";
 import { freePort } from "#actor/loopback-port.ts";
 import type { Connection } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { readCredentials } from "#bus/identity/credentials.ts";
+import { CoordinatorLease } from "#bus/coordinator-lease.ts";
 import { signIn } from "#bus/identity/sign-in.ts";
 import { enrolLocally } from "#cli/local-agents.ts";
+import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
 import { containerEngine } from "#test/support/container-engine.ts";
 import { type FarmImage, farmImages, imageOf } from "#test/support/farm-images.ts";
 import { findEsphome } from "#test/support/host-firmware.ts";
 import { type Edition, RealDevice, testCacheFolder } from "#test/support/real-device.ts";
+import { isWhole } from "#test/support/nats-cluster.ts";
 import { Cli } from "#test/support/real-farm.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
@@ -26,6 +30,8 @@ const root = join(import.meta.dirname, "../..");
 const userId = 10_001;
 const readyMsMax = 60_000;
 const linesKept = 40;
+/** Of nobody: a lease is only read here. */
+const bootId = BootId.parse("0000000000000000");
 
 interface Part {
   readonly container: StartedTestContainer;
@@ -228,6 +234,14 @@ export class ContainerFarm implements AsyncDisposable {
     await dead.wait();
   }
 
+  /** SIGTERM to the first process. @returns its exit code; 137 after half a minute without an end */
+  async stop(name: string): Promise<number> {
+    const { container } = await getContainerRuntimeClient();
+    const stopped = container.getById(this.#part(name).container.getId());
+    await stopped.stop({ t: 30 });
+    return ((await stopped.inspect()) as { readonly State: { readonly ExitCode: number } }).State.ExitCode;
+  }
+
   async startAgain(name: string): Promise<void> {
     const { container } = await getContainerRuntimeClient();
     await container.getById(this.#part(name).container.getId()).start();
@@ -252,6 +266,37 @@ export class ContainerFarm implements AsyncDisposable {
   async connect(who: "admin" | "coordinator"): Promise<Connection> {
     const path = join(this.#identity, `${who}.json`);
     return (await signIn({ path, servers: this.servers, name: "flashyard test" })).connection;
+  }
+
+  /** The coordinator that leads, by the lease. */
+  async leader(): Promise<string> {
+    const connection = await this.connect("coordinator");
+    const lease = new CoordinatorLease(connection, systemClock, { holder: bootId, host: "test", pid: 1 });
+    const limits = { everyMs: 100, withinMs: readyMsMax };
+    const found = await poll(systemClock, limits, () => lease.holder().catch(() => undefined));
+    await connection.close();
+    if (found === undefined) throw new Error("no coordinator leads");
+    return found.host;
+  }
+
+  /** The NATS server that leads a stream. */
+  async leaderOf(stream: string): Promise<string> {
+    const connection = await this.connect("coordinator");
+    const manager = await jetstreamManager(connection, { checkAPI: false });
+    const { cluster } = await manager.streams.info(stream).finally(() => connection.close());
+    const number = /^flashyard-(\d)$/.exec(cluster?.leader ?? "")?.[1];
+    if (number === undefined) throw new Error(`nobody leads ${stream}: ${JSON.stringify(cluster)}`);
+    return `n${number}`;
+  }
+
+  /** Until the loss of one more server can be borne. */
+  async untilWhole(): Promise<void> {
+    const connection = await this.connect("coordinator");
+    const seen = await poll(systemClock, { everyMs: 200, withinMs: readyMsMax }, async () =>
+      (await isWhole(connection).catch(() => false)) ? true : undefined,
+    );
+    await connection.close();
+    if (seen === undefined) throw new Error("the copies do not become equal");
   }
 
   /** A device on this machine, at the address by which the second network reaches it. */

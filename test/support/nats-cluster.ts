@@ -188,7 +188,8 @@ export class NatsCluster implements AsyncDisposable {
   }
 }
 
-async function isWhole(connection: Connection): Promise<boolean> {
+/** Whether every copy of every stream and consumer is up to date. */
+export async function isWhole(connection: Connection): Promise<boolean> {
   const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 1_000 });
   for await (const { cluster, config } of manager.streams.list()) {
     const groups = [cluster];
