@@ -3,11 +3,12 @@
  * coordinators killed. Each request ends as what the device itself says, and no device is flashed twice for one request.
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { isTerminal, JobState } from "#protocol/job.ts";
 import { buckets, bucketStream } from "#protocol/names.ts";
 import { ContainerFarm } from "#test/support/container-farm.ts";
 import { expectInstalledOnce } from "#test/support/installed-once.ts";
 import type { RealDevice } from "#test/support/real-device.ts";
-import { type Cli } from "#test/support/real-farm.ts";
+import type { Cli } from "#test/support/real-farm.ts";
 
 /** An image of half a megabyte takes some seconds: time to cut something off in its middle. */
 const slowBytesPerSecond = 60_000;
@@ -46,8 +47,8 @@ test("two devices are built on two machines and flashed by a third", async () =>
   const installs = [await farm.install(lamp, { edition }), await farm.install(fan, { edition })] as const;
   await expectInstalledOnce(installs[0], lamp, { edition, before: 0 });
   await expectInstalledOnce(installs[1], fan, { edition, before: 0 });
-  const builders = installs.map((install) => install.last("compile").agent).toSorted();
-  expect(builders).toEqual(["build-1", "build-2"]);
+  const builders = new Set(installs.map((install) => install.last("compile").agent));
+  expect(builders).toEqual(new Set(["build-1", "build-2"]));
 });
 
 test("a build server that is cut off in the middle of a build is followed by the other one", async () => {
@@ -111,15 +112,25 @@ test("the server that leads the chains is killed in the middle of a build, and n
 });
 
 test("in the end nothing waits or runs, and what is reported of each device is what it says", async () => {
-  expect((await farm.cli(["ps", "--json"]).end()).out).toBe("");
-  const { out } = await farm.cli(["devices", "--json"]).end();
-  const reported = out
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as { readonly configuration: string });
-  expect(reported.map(({ configuration }) => configuration).toSorted()).toEqual(["fan", "lamp"]);
-  for (const device of [lamp, fan]) {
-    const said = out.split("\n").find((line) => line.includes(`"${device.name}"`));
-    expect(said).toContain((await device.report())?.compilationTime);
+  const open = (await listed("ps")).filter(({ state = "" }) => !isTerminal(JobState.parse(state)));
+  // Whether a device still runs its build is asked a minute later.
+  expect(open.filter(({ job }) => job !== "confirm")).toEqual([]);
+  const devices = await listed("devices");
+  expect(devices.map(({ configuration }) => configuration)).toEqual(["fan", "lamp"]);
+  for (const device of [fan, lamp]) {
+    const said = devices.find(({ configuration }) => configuration === device.name);
+    expect(JSON.stringify(said)).toContain((await device.report())?.compilationTime);
   }
 });
+
+interface Line {
+  readonly configuration?: string;
+  readonly job?: string;
+  readonly state?: string;
+}
+
+async function listed(command: string): Promise<readonly Line[]> {
+  const { out } = await farm.cli([command, "--json"]).end();
+  const lines = out.split("\n").filter((line) => line !== "");
+  return lines.map((line) => JSON.parse(line) as Line);
+}

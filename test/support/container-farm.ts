@@ -135,11 +135,10 @@ export class ContainerFarm implements AsyncDisposable {
     await mkdir(home);
     const admin = await readCredentials(join(this.#identity, "admin.json"));
     if (admin === undefined) throw new Error("no admin");
-    const connection = await this.connect("admin");
     const limits = { clock: systemClock, signal: new AbortController().signal };
     const { servers, farm } = admin;
-    await enrolLocally(connection, { name, lane, slots: 1 }, home, { servers, farm }, limits).finally(() =>
-      connection.close(),
+    await this.#as("admin", (connection) =>
+      enrolLocally(connection, { name, lane, slots: 1 }, home, { servers, farm }, limits),
     );
     await give(home);
     const cache = join(this.#folder.path, `${name}-cache`);
@@ -162,14 +161,14 @@ export class ContainerFarm implements AsyncDisposable {
   }
 
   async untilOnline(agent: string, isOnline = true): Promise<void> {
-    const connection = await this.connect("admin");
-    const seen = await poll(systemClock, { everyMs: 100, withinMs: readyMsMax }, async () => {
-      const answer = await askAdmin(connection, { v: 1, kind: "agents" }).catch(() => undefined);
-      if (answer?.kind !== "agents") return undefined;
-      const found = answer.agents.find(({ announcement }) => announcement.agent === agent);
-      return (found?.online ?? false) === isOnline ? true : undefined;
-    });
-    await connection.close();
+    const seen = await this.#as("admin", (connection) =>
+      poll(systemClock, { everyMs: 100, withinMs: readyMsMax }, async () => {
+        const answer = await askAdmin(connection, { v: 1, kind: "agents" }).catch(() => undefined);
+        if (answer?.kind !== "agents") return undefined;
+        const found = answer.agents.find(({ announcement }) => announcement.agent === agent);
+        return (found?.online ?? false) === isOnline ? true : undefined;
+      }),
+    );
     if (seen !== true) throw new Error(`${agent} is not ${isOnline ? "online" : "away"}:\n${this.said(agent)}`);
   }
 
@@ -262,28 +261,33 @@ export class ContainerFarm implements AsyncDisposable {
     return part;
   }
 
-  /** For the test to close. */
-  async connect(who: "admin" | "coordinator"): Promise<Connection> {
+  async #as<T>(who: "admin" | "coordinator", work: (connection: Connection) => Promise<T>): Promise<T> {
     const path = join(this.#identity, `${who}.json`);
-    return (await signIn({ path, servers: this.servers, name: "flashyard test" })).connection;
+    const { connection } = await signIn({ path, servers: this.servers, name: "flashyard test" });
+    try {
+      return await work(connection);
+    } finally {
+      await connection.close();
+    }
   }
 
   /** The coordinator that leads, by the lease. */
   async leader(): Promise<string> {
-    const connection = await this.connect("coordinator");
-    const lease = new CoordinatorLease(connection, systemClock, { holder: bootId, host: "test", pid: 1 });
     const limits = { everyMs: 100, withinMs: readyMsMax };
-    const found = await poll(systemClock, limits, () => lease.holder().catch(() => undefined));
-    await connection.close();
+    const found = await this.#as("coordinator", (connection) => {
+      const lease = new CoordinatorLease(connection, systemClock, { holder: bootId, host: "test", pid: 1 });
+      return poll(systemClock, limits, () => lease.holder().catch(() => undefined));
+    });
     if (found === undefined) throw new Error("no coordinator leads");
     return found.host;
   }
 
   /** The NATS server that leads a stream. */
   async leaderOf(stream: string): Promise<string> {
-    const connection = await this.connect("coordinator");
-    const manager = await jetstreamManager(connection, { checkAPI: false });
-    const { cluster } = await manager.streams.info(stream).finally(() => connection.close());
+    const { cluster } = await this.#as("coordinator", async (connection) => {
+      const manager = await jetstreamManager(connection, { checkAPI: false });
+      return manager.streams.info(stream);
+    });
     const number = /^flashyard-(\d)$/.exec(cluster?.leader ?? "")?.[1];
     if (number === undefined) throw new Error(`nobody leads ${stream}: ${JSON.stringify(cluster)}`);
     return `n${number}`;
@@ -291,11 +295,11 @@ export class ContainerFarm implements AsyncDisposable {
 
   /** Until the loss of one more server can be borne. */
   async untilWhole(): Promise<void> {
-    const connection = await this.connect("coordinator");
-    const seen = await poll(systemClock, { everyMs: 200, withinMs: readyMsMax }, async () =>
-      (await isWhole(connection).catch(() => false)) ? true : undefined,
+    const seen = await this.#as("coordinator", (connection) =>
+      poll(systemClock, { everyMs: 200, withinMs: readyMsMax }, async () =>
+        (await isWhole(connection).catch(() => false)) ? true : undefined,
+      ),
     );
-    await connection.close();
     if (seen === undefined) throw new Error("the copies do not become equal");
   }
 
