@@ -106,7 +106,10 @@ install_program() {
   run rm -rf "$program.new"
   run install -d -m 755 "$program.new"
   run cp -r "${folders[@]/#/$checkout/}" "$checkout/package.json" "$checkout/package-lock.json" "$checkout/LICENSE" "$program.new/"
-  run npm ci --prefix "$program.new" --omit=dev --no-audit --no-fund --loglevel=error
+  # Debian's npm 9.2 breaks off when it runs the script that fetches Node, which works by itself.
+  run npm ci --prefix "$program.new" --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error
+  run env --chdir "$program.new/node_modules/node" node installArchSpecificPackage.js
+  run ln -sf ../node/bin/node "$program.new/node_modules/.bin/node"
   if [ -z "$dry" ]; then
     local version
     version=$("$program.new/node_modules/.bin/node" --version) || fail "the Node that npm has fetched does not run here"
