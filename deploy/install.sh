@@ -171,7 +171,7 @@ install_units() {
   if [ -d /run/systemd/system ]; then run systemctl daemon-reload; fi
   for role in "${roles[@]}"; do
     unit=$(unit_of "$role")
-    run systemctl enable --quiet "$unit"
+    if [ -n "$dry" ] || command -v systemctl >/dev/null; then run systemctl enable --quiet "$unit"; fi
     if [ ! -e "$(credentials_of "$role")" ]; then
       next_step "$role"
     elif [ -d /run/systemd/system ] && systemctl is-active --quiet "$unit"; then
