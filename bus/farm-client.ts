@@ -5,7 +5,7 @@ import { StoredChain } from "#protocol/chain-versions.ts";
 import { decode } from "#protocol/envelope.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import { adminSubject, adminSubjectOf, buckets, bucketStream, keySubject } from "#protocol/names.ts";
-import { JetStreamApiError, jetstreamManager } from "@nats-io/jetstream";
+import { JetStreamApiError, jetstreamManager, StorageType } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { type Connection, signInBy, translate } from "#bus/connection.ts";
 import { request } from "#bus/rpc.ts";
@@ -25,18 +25,27 @@ export function askAdmin(connection: Connection, message: StatedRequest): Promis
   return request(connection, subject, message, AdminAnswer, timeoutMs);
 }
 
-/**
- * Whether the bucket of the chains takes atomic batches; undefined when there is no such bucket: no coordinator has ever been
- * here. @throws UnavailableError
- */
-export async function chainsAllowAtomic(connection: Connection): Promise<boolean | undefined> {
+export const chainsStream = bucketStream(buckets.chains);
+
+export interface StreamFacts {
+  readonly allowsAtomic: boolean;
+  readonly replicas: number;
+  readonly isOnDisk: boolean;
+}
+
+/** What a stream is like that people may look at; undefined when there is none: no coordinator has ever been here. @throws UnavailableError */
+export async function streamFacts(connection: Connection, stream: string): Promise<StreamFacts | undefined> {
   try {
     const manager = await jetstreamManager(connection, { checkAPI: false, timeout: lookTimeoutMs });
-    const { config } = await manager.streams.info(bucketStream(buckets.chains));
-    return config.allow_atomic === true;
+    const { config } = await manager.streams.info(stream);
+    return {
+      allowsAtomic: config.allow_atomic === true,
+      replicas: config.num_replicas,
+      isOnDisk: config.storage === StorageType.File,
+    };
   } catch (error) {
     if (error instanceof JetStreamApiError && error.status === 404) return undefined;
-    throw translate(error, "look at the bucket of the chains");
+    throw translate(error, `look at ${stream}`);
   }
 }
 

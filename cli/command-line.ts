@@ -11,6 +11,7 @@ import {
   jsonOption,
   numberFrom,
   rebuildOption,
+  roleOption,
   reference,
   repeated,
   type Runner,
@@ -228,6 +229,7 @@ function addAdvice(program: Command, runner: Runner): void {
   program
     .command("doctor")
     .description("Check this machine and the farm, and say how to fix what is missing.")
+    .addOption(roleOption())
     .addOption(jsonOption())
     .action((options) =>
       runner.run(async (session) => (await import("#cli/commands/doctor.ts")).runDoctor(session, options)),

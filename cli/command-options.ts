@@ -84,3 +84,10 @@ export function numberFrom(min: number, max: number): (text: string) => number {
     throw new InvalidArgumentError(`It is a number from ${min} to ${max}.`);
   };
 }
+
+export const doctorRoles = ["coordinator", "compile", "upload", "admin"] as const;
+export type DoctorRole = (typeof doctorRoles)[number];
+
+export function roleOption() {
+  return new Option("--role <role>", "what this machine is (default: what it is found to be)").choices(doctorRoles);
+}

@@ -30,13 +30,13 @@ export class Farm implements AsyncDisposable {
   readonly connection: Connection;
   /** Absent in an open farm. */
   readonly credentials: Credentials | undefined;
-  readonly #servers: string;
+  readonly servers: string;
   readonly #session: Session;
 
   private constructor({ connection, credentials, servers }: SignedIn, session: Session) {
     this.connection = connection;
     this.credentials = credentials;
-    this.#servers = servers;
+    this.servers = servers;
     this.#session = session;
   }
 
@@ -80,7 +80,7 @@ export class Farm implements AsyncDisposable {
     interrupted.throwIfAborted();
     if (last?.code !== "no-responders" && last !== undefined) throw last;
     const message =
-      `a NATS server answers at ${shownServers(this.#servers)}, but no coordinator does: ` +
+      `a NATS server answers at ${shownServers(this.servers)}, but no coordinator does: ` +
       "start one with `flashyard up`, or see why it ended";
     throw new UnavailableError("no-coordinator", message, { cause: last });
   }

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { ChainStore } from "#bus/chain-store.ts";
 import type { Connection } from "#bus/connection.ts";
 import { askCoordinator } from "#bus/agent-client.ts";
-import { askAdmin, chainsAllowAtomic, watchChains } from "#bus/farm-client.ts";
+import { askAdmin, chainsStream, streamFacts, watchChains } from "#bus/farm-client.ts";
 import { serve } from "#bus/rpc.ts";
 import { declareTopology } from "#bus/topology.ts";
 import { startChain } from "#coordinator/core/chains.ts";
@@ -46,9 +46,9 @@ test("agents and the CLI ask the coordinator on their subjects", async () => {
 });
 
 test("whether the chains take atomic batches is known once a coordinator has been there", async () => {
-  expect(await chainsAllowAtomic(other)).toBeUndefined();
+  expect(await streamFacts(other, chainsStream)).toBeUndefined();
   await declareTopology(connection);
-  expect(await chainsAllowAtomic(other)).toBe(true);
+  expect(await streamFacts(other, chainsStream)).toEqual({ allowsAtomic: true, replicas: 1, isOnDisk: true });
 });
 
 test("a watch of chains shows them as they are, then every change, and no others", async () => {

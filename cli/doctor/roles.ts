@@ -1,0 +1,55 @@
+/** Which roles of a farm this machine has: what lies in the folders, and what the environment says. */
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { defaultHome } from "#actor/agent-settings.ts";
+import { UsageError } from "#protocol/errors.ts";
+import { readCredentials } from "#bus/identity/credentials.ts";
+import type { DoctorRole } from "#cli/command-options.ts";
+import type { Session } from "#cli/session.ts";
+
+export interface FoundRoles {
+  readonly roles: ReadonlySet<DoctorRole>;
+  /** Of agents. */
+  readonly homes: readonly string[];
+  /** Folders with a farm's keys. */
+  readonly identities: readonly string[];
+}
+
+/** Whoever asks is an admin. A machine with a farm of its own has all roles. */
+export async function findRoles(session: Session, wanted?: DoctorRole): Promise<FoundRoles> {
+  const home = defaultHome(session.environment);
+  const identity = session.environment["FLASHYARD_IDENTITY"] ?? join(home, "farm", "identity");
+  const agents = join(home, "farm", "agents");
+  const locals = (await readdir(agents).catch((): string[] => [])).map((name) => join(agents, name));
+  const named = session.environment["FLASHYARD_HOME"];
+  const possible = [...locals, ...(named === undefined ? [] : [named])];
+  const withKeys = await Promise.all(possible.map((folder) => has(folder, "credentials.json")));
+  // Whoever says that this is an agent's machine hears that its credentials are missing.
+  const isAgent = wanted === "compile" || wanted === "upload";
+  const homes = possible.filter((folder, index) => withKeys[index] === true || (isAgent && folder === named));
+  const identities = (await has(identity, "keys.json")) ? [identity] : [];
+  const lanes = await Promise.all(
+    [session.credentials, ...homes.map((folder) => join(folder, "credentials.json"))].map(laneIn),
+  );
+  const roles = new Set<DoctorRole>([
+    "admin",
+    ...lanes.filter((lane) => lane !== undefined),
+    ...(identities.length > 0 ? (["coordinator"] as const) : []),
+  ]);
+  return { roles: wanted === undefined ? roles : new Set([wanted]), homes, identities };
+}
+
+async function has(folder: string, name: string): Promise<boolean> {
+  return (await readdir(folder).catch((): string[] => [])).includes(name);
+}
+
+/** Of what cannot be used, another check speaks. */
+async function laneIn(path: string) {
+  try {
+    const role = (await readCredentials(path))?.role;
+    return role?.kind === "agent" ? role.lane : undefined;
+  } catch (error) {
+    if (error instanceof UsageError) return undefined;
+    throw error;
+  }
+}
