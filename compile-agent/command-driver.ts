@@ -14,6 +14,7 @@ import {
   type Built,
   type WantedImage,
 } from "#compile-agent/build.ts";
+import { inPrivacy } from "#compile-agent/bundle-privacy.ts";
 import { ProgressMeter } from "#compile-agent/output.ts";
 import { plainSandbox } from "#compile-agent/sandbox/sandbox.ts";
 import type { Tree } from "#compile-agent/workspace.ts";
@@ -21,6 +22,7 @@ import { abortedStop, failed, fileFailure, type Attempt, type Stop } from "#tool
 import { failureOfEnd } from "#toolchain/esphome-command.ts";
 import { endOfProcess } from "#toolchain/process-end.ts";
 import { ToolOutput } from "#toolchain/tool-output.ts";
+import { isSecretsFile } from "#toolchain/redaction.ts";
 import { unpackBundle } from "#toolchain/unpack.ts";
 
 /** A manifest holds this many images. */
@@ -48,8 +50,12 @@ async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree):
     unpackBundle(request.tar, tree.source, { owner: request.sandbox?.owner }),
   );
   if (!unpacked.ok) return unpacked;
-  const stop = await runCommand(request, tree);
-  if (stop !== undefined) return stop;
+  const secretsFiles = unpacked.files.filter(isSecretsFile);
+  const silent = () => undefined;
+  const run = await inPrivacy(tree.source, secretsFiles, request.onLine ?? silent, async (onLine) => {
+    return (await runCommand({ ...request, onLine }, tree)) ?? { ok: true };
+  });
+  if (!run.ok) return run;
   const folder = await workspace.resultFolder();
   const images = await inTreeStage(request, "collecting", tree, async () => {
     const wanted = await matches(tree.source, spec.artifacts);

@@ -19,6 +19,7 @@ import {
   type Built,
 } from "#compile-agent/build.ts";
 import { findEsphomeArtifacts, type EsphomeArtifacts } from "#compile-agent/esphome-artifacts.ts";
+import { inPrivacy } from "#compile-agent/bundle-privacy.ts";
 import { ProgressMeter } from "#compile-agent/output.ts";
 import { plainSandbox } from "#compile-agent/sandbox/sandbox.ts";
 import type { Tree } from "#compile-agent/workspace.ts";
@@ -98,7 +99,9 @@ async function buildInTree(
   const folder = await request.workspace.resultFolder();
   let isDone = false;
   try {
-    const result = await compileAndKeep(request, env, tree, onLine, folder);
+    const result = await inPrivacy(tree.source, unpacked.files, onLine, (redacted) =>
+      compileAndKeep(request, env, tree, redacted, folder),
+    );
     isDone = result.ok;
     return result;
   } finally {

@@ -4,8 +4,9 @@
  * called `wifi}]`, finds none, and the build on the other machine fails or gets an empty secrets file.
  */
 import { readFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { isMap, isScalar, LineCounter, parseDocument, visit } from "yaml";
+import { isSecretsFile } from "#toolchain/redaction.ts";
 
 export interface LostSecret {
   readonly key: string;
@@ -35,10 +36,6 @@ export async function lostSecrets(files: ReadonlyMap<string, Buffer>, folder: st
     local.set(near, keysOf(text));
   }
   return used.filter(({ key, file }) => [".", dirname(file)].some((near) => local.get(near)?.includes(key) === true));
-}
-
-function isSecretsFile(path: string): boolean {
-  return basename(path) === "secrets.yaml" || basename(path) === "secrets.yml";
 }
 
 /** ESPHome's tags (`!lambda`, `!include`, …) stay unresolved, and every scalar stays text. */

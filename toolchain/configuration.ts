@@ -1,7 +1,8 @@
 /** What a configuration says of its device: name, platform, and where and how it is flashed over the air. */
 import { basename, dirname, resolve } from "node:path";
 import { parse } from "yaml";
-import { type Medium, OtaTarget } from "#protocol/job.ts";
+import type { Medium, OtaTarget } from "#protocol/job.ts";
+import { OpenOtaTarget } from "#protocol/target-secrets.ts";
 import { failed, type Attempt } from "#toolchain/attempt.ts";
 import { configurationSilenceMsMax, configurationTotalMsMax, missingConfiguration } from "#toolchain/bundle.ts";
 import { runEsphome } from "#toolchain/esphome-command.ts";
@@ -101,7 +102,7 @@ function targetFrom(whole: Section, name: string, platform: string): OtaTarget |
   const otaKey = ota.section("encryption").text("key");
   const encryptionKey = api.section("encryption").text("key");
   const mac = platform === "host" ? whole.section("host").text("mac_address") : undefined;
-  const parsed = OtaTarget.safeParse({
+  const parsed = OpenOtaTarget.safeParse({
     kind: "ota",
     host: hostFrom(whole, name, platform),
     port: Number(ota.text("port") ?? otaPorts[platform]),
