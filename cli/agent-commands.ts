@@ -87,6 +87,19 @@ function addDecisions(agent: Command, runner: Runner): void {
       );
   }
   agent
+    .command("artifacts")
+    .description("List what an agent has built, as far as the history knows.")
+    .argument("<name>", "as `flashyard agent ls` names it", agentName)
+    .option("--block", "nothing of it is flashed or used again, nor what it builds from now on")
+    .option("--unblock", "it is trusted again")
+    .addOption(jsonOption())
+    .addHelpText("after", examples("flashyard agent revoke build-2 && flashyard agent artifacts build-2 --block"))
+    .action((name: AgentId, options) =>
+      runner.run(async (session) =>
+        (await import("#cli/commands/agent-artifacts.ts")).runAgentArtifacts(session, name, options),
+      ),
+    );
+  agent
     .command("revoke")
     .description("End an agent's right to work for the farm, for good; its connection is cut.")
     .argument("<name>", "as `flashyard agent ls` names it", agentName)

@@ -23,12 +23,15 @@ import type { Interpreter } from "#coordinator/interpreter.ts";
 import type { Twins } from "#coordinator/sightings.ts";
 import type { Memory } from "#coordinator/memory.ts";
 import type { ObjectDesk } from "#coordinator/object-desk.ts";
+import { agentArtifacts } from "#coordinator/agent-artifacts.ts";
+import type { Registry } from "#coordinator/registry.ts";
 import type { PairingDesk } from "#coordinator/pairing-desk.ts";
 
 export interface AdminPorts {
   readonly answers: Answers;
   readonly interpreter: Interpreter;
   readonly memory: Memory;
+  readonly registry: Registry;
   readonly pairing: Pick<PairingDesk, "answer">;
   readonly audit: Audit;
   readonly desk: ObjectDesk;
@@ -147,6 +150,11 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
     case "decide-pairing":
     case "revoke-agent":
       return answer(await ports.pairing.answer(request, nameOfAdmin(call.subject) ?? "admin"));
+    case "agent-artifacts": {
+      const { registry, memory, interpreter } = ports;
+      const world = { registry, memory, history: interpreter.history, farm: () => ports.farm() };
+      return answer(await agentArtifacts(world, request));
+    }
     case "content-secret":
       return answer(ports.desk.secretOf(request.store, request.digest));
     case "cache":

@@ -53,6 +53,11 @@ function askedBy(request: AdminRequest): Asked | undefined {
       return { detail: `key ${request.user} ${request.isApproved ? "approved" : "rejected"}` };
     case "revoke-agent":
       return { agent: request.agent };
+    case "agent-artifacts": {
+      const { agent, isBlocked } = request;
+      if (isBlocked === undefined) return undefined;
+      return { agent, detail: isBlocked ? "its builds blocked" : "its builds no longer blocked" };
+    }
     case "drain":
       return { agent: request.agent, detail: request.isDrained ? "drained" : "given work again" };
     case "prune-cache":

@@ -20,6 +20,7 @@ import { atomicRecordsMax } from "#protocol/limits.ts";
 import type { PrefetchHint, Progress } from "#protocol/messages.ts";
 import { addressing } from "#coordinator/address.ts";
 import { serveAdmin } from "#coordinator/admin-api.ts";
+import { recallBlocked } from "#coordinator/agent-artifacts.ts";
 import { AgentWatch } from "#coordinator/agent-watch.ts";
 import { Answers } from "#coordinator/answers.ts";
 import { Audit } from "#coordinator/audit.ts";
@@ -138,6 +139,7 @@ export class Coordinator implements Service {
         answers: this.#answers,
         interpreter: this.#interpreter,
         memory: this.#memory,
+        registry: this.#registry,
         pairing: this.#pairing,
         audit: new Audit((entry) => this.#ports.audit(entry)),
         desk: this.#desk,
@@ -275,7 +277,10 @@ export class Coordinator implements Service {
       try {
         this.#mustRebuild = false;
         await this.#ports.prepare();
-        if (!this.#hasMemory) await Promise.all([this.#memory.load(), this.#registry.load(), this.#pairing.load()]);
+        if (!this.#hasMemory) {
+          await Promise.all([this.#memory.load(), this.#registry.load(), this.#pairing.load()]);
+          await recallBlocked(this.#registry, this.#memory, this.#ports.history);
+        }
         this.#hasMemory = true;
         const { chains, lastSequence, removed, damaged } = await this.#ports.records.load();
         const fence = await this.#ports.records.fence(lastSequence);

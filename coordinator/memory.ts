@@ -15,6 +15,7 @@ import type { Chain } from "#protocol/chain.ts";
 import type { AgentId, Configuration } from "#protocol/ids.ts";
 import { configurationKey, presenceKey } from "#protocol/names.ts";
 import type { BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
+import { blocking, unblocking } from "#coordinator/core/blocked-builds.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
 import { devicesAfter } from "#coordinator/core/device-records.ts";
 import { learnFrom } from "#coordinator/core/durations.ts";
@@ -127,6 +128,9 @@ export class Memory {
   async #learn(chains: readonly Chain[]): Promise<void> {
     const durations = new Map<Configuration, DurationRecord>();
     const builds = new Map<string, BuildRecord>();
+    for (const agent of this.#knowledge.blocked.agents) {
+      this.#knowledge = { ...this.#knowledge, blocked: blocking(this.#knowledge.blocked, agent, chains) };
+    }
     const devices = devicesAfter(this.#knowledge, chains);
     const forgotten = new Set<string>();
     for (const chain of chains) {
@@ -167,6 +171,17 @@ export class Memory {
     const old = [...this.#knowledge.builds].filter(([, { builtAt }]) => builtAt < before).map(([key]) => key);
     await this.#forget(new Set(old));
     return old.length;
+  }
+
+  /** Nothing that an agent has built, of these chains or from now on, is flashed or used again. @throws UnavailableError */
+  async block(agent: AgentId, chains: readonly Chain[]): Promise<void> {
+    this.#knowledge = { ...this.#knowledge, blocked: blocking(this.#knowledge.blocked, agent, chains) };
+    const keys = [...this.#knowledge.builds].filter(([, build]) => build.agent === agent).map(([key]) => key);
+    await this.#forget(new Set(keys));
+  }
+
+  unblock(agent: AgentId): void {
+    this.#knowledge = { ...this.#knowledge, blocked: unblocking(this.#knowledge.blocked, agent) };
   }
 
   async #forget(keys: ReadonlySet<string>): Promise<void> {

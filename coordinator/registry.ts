@@ -97,6 +97,7 @@ export class Registry {
         by: isSame ? before.by : by,
         state: "paired",
         ...(former.length === 0 ? {} : { former }),
+        ...(before?.blockedAt === undefined ? {} : { blockedAt: before.blockedAt }),
       });
     });
   }
@@ -123,6 +124,19 @@ export class Registry {
       );
       this.#records.set(agent, record);
       return record;
+    });
+  }
+
+  /** Whether what it has built may be flashed. @throws UnavailableError */
+  setBlocked(agent: AgentId, isBlocked: boolean): Promise<void> {
+    return this.#inTurn(async () => {
+      const before = this.#records.get(agent);
+      if (before === undefined || (before.blockedAt !== undefined) === isBlocked) return;
+      const { blockedAt: _before, ...rest } = before;
+      const record = isBlocked ? { ...rest, blockedAt: this.#clock.now() } : rest;
+      const keys = record.state === "revoked" ? [revokedKey(agent), pairedKey(agent)] : [pairedKey(agent)];
+      await this.#ports.paired.putAll(new Map(keys.map((key) => [key, record])));
+      this.#records.set(agent, record);
     });
   }
 

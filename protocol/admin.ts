@@ -121,6 +121,8 @@ export const AdminRequest = z.discriminatedUnion("kind", [
   /** A drained agent ends what it has and gets nothing new, until it is undrained. */
   z.object({ v: z.literal(1), kind: z.literal("drain"), agent: AgentId, isDrained: z.boolean() }),
   ...PairingRequests,
+  /** What an agent has built; `isBlocked` decides whether any of it may be flashed or used again. */
+  z.object({ v: z.literal(1), kind: z.literal("agent-artifacts"), agent: AgentId, isBlocked: z.boolean().optional() }),
   /** What the key of a stored content follows from; a person may read and store any. */
   z.object({ v: z.literal(1), kind: z.literal("content-secret"), store: ObjectStoreName, digest: Digest }),
   /** Builds that equal requests would use. */
@@ -195,6 +197,15 @@ export const DeviceRecord = z.object({
 });
 export type DeviceRecord = z.infer<typeof DeviceRecord>;
 
+/** Something that an agent has built. */
+export const AgentBuild = z.object({
+  chain: ChainId,
+  configuration: Configuration,
+  at: z.number(),
+  images: z.array(Digest),
+});
+export type AgentBuild = z.infer<typeof AgentBuild>;
+
 /** A machine that has used a code and waits for a person. */
 export const GuestView = z.object({
   ...AgentIdentity.shape,
@@ -248,6 +259,13 @@ export const AdminAnswer = z.discriminatedUnion("kind", [
     guests: z.array(GuestView),
     /** Codes that nobody has used yet. */
     open: z.number().int(),
+  }),
+  z.object({
+    kind: z.literal("agent-artifacts"),
+    agent: AgentId,
+    /** Newest first. */
+    builds: z.array(AgentBuild),
+    isBlocked: z.boolean(),
   }),
   z.object({ kind: z.literal("pairing-decided"), agent: AgentId, isApproved: z.boolean() }),
   /** `isCut`: the servers know of it; otherwise they will be told as soon as they can be. */

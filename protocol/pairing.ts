@@ -32,6 +32,8 @@ export const PairedAgent = z.object({
   /** When its newest token ends (ms since 1970). */
   expiresAt: z.number().optional(),
   former: z.array(FormerUser).max(100).optional(),
+  /** Since when nothing that it has built is flashed. */
+  blockedAt: z.number().optional(),
 });
 export type PairedAgent = z.infer<typeof PairedAgent>;
 

@@ -52,7 +52,7 @@ export function pairingTable({ guests, paired }: Pairings, now: number): readonl
     return [agent, lane, "waits", shown(host), `${words} (for ${duration(until - now)} more${taken})`];
   });
   const known = paired.map(({ agent, lane, host, state, by, pairedAt, revokedAt, expiresAt = now }) => {
-    const end = expiresAt < now ? "its token has ended" : `token for ${duration(expiresAt - now)} more`;
+    const end = expiresAt < now ? "its token has ended" : `token until ${dateOf(expiresAt)}`;
     const facts =
       state === "revoked"
         ? `since ${dateOf(revokedAt ?? pairedAt)}`

@@ -4,6 +4,7 @@ import { describeFailure } from "#protocol/failure.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import { isTerminal, type Job } from "#protocol/job.ts";
 import { describeWindow } from "#protocol/timing.ts";
+import { blockedBuilder } from "#coordinator/core/blocked-builds.ts";
 import { deviceKeys, gateOf, isGated, scarceSegment, takenIn } from "#coordinator/core/conflicts.ts";
 import { expectedBuildMs, expectedUploadMs } from "#coordinator/core/durations.ts";
 import { refusalOf } from "#coordinator/core/eligibility.ts";
@@ -139,6 +140,12 @@ function whatHolds({ draft, at }: Step, chain: Chain, job: Job): readonly string
   if (timing?.window !== undefined && !isWithin(timing.window, at))
     lines.push(`  begins between ${describeWindow(timing.window)} only`);
   if (isAwaiting(job)) lines.push("  waits for a sign of life of its device");
+  const builder = blockedBuilder(chain, draft.knowledge.blocked);
+  if (builder !== undefined) {
+    lines.push(
+      `  is not flashed: ${builder}, which built it, is blocked (\`flashyard agent artifacts ${builder}\`); cancel it, and build anew`,
+    );
+  }
   const why = heldBack(chain, draft.standingOf(chain));
   if (why !== undefined) lines.push(`  is kept back: ${why}`);
   const busyKey = deviceKeys(job.spec.target).find((key) => taken.devices.has(key));

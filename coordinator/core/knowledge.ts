@@ -5,6 +5,7 @@
  */
 import type { DeviceRecord } from "#protocol/admin.ts";
 import type { AgentId, Configuration } from "#protocol/ids.ts";
+import { type BlockedBuilds, nothingBlocked } from "#coordinator/core/blocked-builds.ts";
 import type { BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 
 export interface Knowledge {
@@ -16,6 +17,7 @@ export interface Knowledge {
   readonly notes: ReadonlyMap<Configuration, DeviceNote>;
   /** What the last upload left on each device. */
   readonly devices: ReadonlyMap<Configuration, DeviceRecord>;
+  readonly blocked: BlockedBuilds;
   /** Agents that hear a device in the network, by the name that it says. */
   readonly reach: ReadonlyMap<string, ReadonlySet<AgentId>>;
 }
@@ -26,5 +28,6 @@ export const noKnowledge: Knowledge = {
   drained: new Set(),
   notes: new Map(),
   devices: new Map(),
+  blocked: nothingBlocked,
   reach: new Map(),
 };

@@ -4,6 +4,7 @@ import { configurationsOf } from "#protocol/chain.ts";
 import type { AgentId, Configuration } from "#protocol/ids.ts";
 import type { Job, Lane } from "#protocol/job.ts";
 import { atomicRecordsMax } from "#protocol/limits.ts";
+import { blockedBuilder } from "#coordinator/core/blocked-builds.ts";
 import { chooseLane } from "#coordinator/core/choice.ts";
 import { deviceKeys, gateOf, isGated, scarceSegment, takenIn } from "#coordinator/core/conflicts.ts";
 import { equalInHand, sharedKey } from "#coordinator/core/equal-builds.ts";
@@ -94,10 +95,11 @@ function placeBuilds(step: Step, rule: PlacementRule): readonly Placed[] {
   });
 }
 
-/** Whether a flash waits for something else than a slot: its part of the day, or its rollout. */
+/** Whether a flash waits for something else than a slot: its part of the day, its rollout, or that a person trusts its builder again. */
 export function isKeptBack({ draft, at }: Step, chain: Chain): boolean {
   const window = chain.upload?.spec.timing?.window;
   if (window !== undefined && !isWithin(window, at)) return true;
+  if (blockedBuilder(chain, draft.knowledge.blocked) !== undefined) return true;
   return heldBack(chain, draft.standingOf(chain)) !== undefined;
 }
 

@@ -27,9 +27,10 @@ export function buildKey(spec: BuildSpec, { on, labels, sandbox }: Route = { lab
 }
 
 /** A build that an equal request may use at this instant. */
-export function reusable({ builds }: Knowledge, key: string, at: number): BuildRecord | undefined {
+export function reusable({ builds, blocked }: Knowledge, key: string, at: number): BuildRecord | undefined {
   const found = builds.get(key);
-  return found !== undefined && at - found.builtAt < reuseMsMax ? found : undefined;
+  if (found === undefined || blocked.agents.has(found.agent)) return undefined;
+  return at - found.builtAt < reuseMsMax ? found : undefined;
 }
 
 /** What a finished chain has built, for equal requests; undefined when it has built nothing itself. */
