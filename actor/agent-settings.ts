@@ -57,6 +57,9 @@ export interface SandboxChoice {
   readonly readable: readonly string[];
   /** FLASHYARD_BUILD_USER: whom builds of the level `user` run as, by name or as `uid:gid`. */
   readonly buildUser: string;
+  /** FLASHYARD_SANDBOX_ENGINE and FLASHYARD_SANDBOX_IMAGE: what runs the containers of the level `container`, and from which image. */
+  readonly engine: "docker" | "podman";
+  readonly image?: string;
 }
 
 /** What only an upload agent is told. */
@@ -154,7 +157,9 @@ function readSandboxChoice(env: NodeJS.ProcessEnv): SandboxChoice {
     throw bad("FLASHYARD_BUILD_PROCESSES", processes, "a build has a number of processes from 10 to 99999");
   }
   return {
-    level: oneOf("FLASHYARD_SANDBOX", env["FLASHYARD_SANDBOX"], ["none", "auto", "user", "bubblewrap"]),
+    level: oneOf("FLASHYARD_SANDBOX", env["FLASHYARD_SANDBOX"], ["none", "auto", "user", "bubblewrap", "container"]),
+    engine: oneOf("FLASHYARD_SANDBOX_ENGINE", env["FLASHYARD_SANDBOX_ENGINE"], ["docker", "podman"]),
+    ...imageOf(env["FLASHYARD_SANDBOX_IMAGE"]),
     buildUser: buildUserOf(env["FLASHYARD_BUILD_USER"] ?? "flashyard-build"),
     ...(memory === undefined ? {} : { memoryBytesMax: gigabytesOf("FLASHYARD_BUILD_MEMORY_GB", memory) }),
     processesMax: Number(processes),
@@ -163,6 +168,12 @@ function readSandboxChoice(env: NodeJS.ProcessEnv): SandboxChoice {
     sharesTools: oneOf("FLASHYARD_SANDBOX_TOOLS", env["FLASHYARD_SANDBOX_TOOLS"], ["shared", "own"]) === "shared",
     readable: listOf("FLASHYARD_SANDBOX_READS", env["FLASHYARD_SANDBOX_READS"], absoluteFolder),
   };
+}
+
+function imageOf(text: string | undefined): { readonly image?: string } {
+  if (text === undefined) return {};
+  if (/^[a-z0-9][\w./:@-]{0,254}$/i.test(text)) return { image: text };
+  throw bad("FLASHYARD_SANDBOX_IMAGE", text, "an image is named as debian:13 or registry.example/build@sha256:…");
 }
 
 function buildUserOf(text: string): string {

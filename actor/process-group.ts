@@ -174,7 +174,7 @@ export class GroupLedger {
     if (this.#isGuarding) this.#guards.set(pid, guardOf(pid, endCommand));
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const lines = [(await startTimeOf(pid)) ?? "", ...(endCommand.length === 0 ? [] : [JSON.stringify(endCommand)])];
-    await writeFile(join(this.#folder, String(pid)), lines.join("\n"));
+    await writeFile(join(this.#folder, String(pid)), lines.join("\n"), { mode: 0o600 });
   }
 
   async forget(pid: number): Promise<void> {

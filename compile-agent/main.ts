@@ -50,7 +50,7 @@ async function prepare(
   const { memoryBytesMax = automaticMemoryBytes(settings.slots, thisMachine()), ...limits } = compileSettings.sandbox;
   const sandbox = await chooseSandbox(
     limits.level,
-    { ...limits, memoryBytesMax, slots: settings.slots },
+    { ...limits, memoryBytesMax, slots: settings.slots, engineVariables: engineVariables(process.env) },
     {
       agentHome: settings.home,
       buildFolder: join(settings.home, "build"),
@@ -116,6 +116,12 @@ async function removeLeftovers(workspace: Workspace, log: Log): Promise<void> {
 
 function logStuck(stuck: Removal["stuck"], message: string, log: Log): void {
   if (stuck !== undefined) log.warn({ path: stuck.path, err: stuck.error }, message);
+}
+
+/** By which the commands of docker and podman find their engines. */
+function engineVariables(env: NodeJS.ProcessEnv): Record<string, string> {
+  const isEngines = ([name]: [string, string | undefined]) => /^(DOCKER|CONTAINER|CONTAINERS)_/.test(name);
+  return Object.fromEntries(Object.entries(env).filter(isEngines)) as Record<string, string>;
 }
 
 /** ESPHome's own mirror settings; nothing else of this process's environment reaches a build. */

@@ -2,7 +2,7 @@
 import { z } from "zod";
 
 /** The weakest first. */
-export const SandboxLevel = z.enum(["none", "user", "bubblewrap"]);
+export const SandboxLevel = z.enum(["none", "user", "bubblewrap", "container"]);
 export type SandboxLevel = z.infer<typeof SandboxLevel>;
 
 /** Whether what an agent states is as strong as what is asked for. A level that this version does not know is none. */

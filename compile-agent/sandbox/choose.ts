@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { plainEnvironment, runProcess, type ProcessResult } from "#actor/subprocess.ts";
 import type { SandboxLevel } from "#protocol/sandbox.ts";
 import { UsageError } from "#protocol/errors.ts";
+import { containerSandbox } from "#compile-agent/sandbox/container.ts";
 import {
   bubblewrapSandbox,
   plainSandbox,
@@ -18,7 +19,7 @@ import { hasSucceeded, endOfProcess } from "#toolchain/process-end.ts";
 const probeMsMax = 10_000;
 
 /** What keeps builds in, the strongest first. */
-const levels = ["bubblewrap", "user"] as const;
+const levels = ["container", "bubblewrap", "user"] as const;
 
 /**
  * `auto` takes the strongest that works, each tried once. @throws UsageError `sandbox-unavailable` when a level that was asked for
@@ -53,6 +54,12 @@ async function workingSandbox(
   place: SandboxPlace,
 ): Promise<Sandbox | string> {
   switch (level) {
+    case "container": {
+      const sandbox = containerSandbox(settings, place);
+      if (typeof sandbox === "string") return sandbox;
+      const failed = await tryOut(sandbox, place);
+      return failed === undefined ? sandbox : adviceOnContainer(failed, settings);
+    }
     case "bubblewrap": {
       const sandbox = bubblewrapSandbox(settings, place.sharedHome);
       const failed = await tryOut(sandbox, place);
@@ -84,6 +91,16 @@ async function tryOut(sandbox: Sandbox, { buildFolder }: SandboxPlace): Promise<
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+function adviceOnContainer(result: ProcessResult, { engine, image }: SandboxSettings): string {
+  if (result.end.kind === "not-started" && result.end.reason === "not-found") {
+    return `there is no ${engine} on the PATH (FLASHYARD_SANDBOX_ENGINE)`;
+  }
+  return (
+    `${endOfProcess(result)}. ${engine} must run, let this user in, and have the image (\`${engine} pull ${image}\`), ` +
+    "which must have the program `true`"
+  );
 }
 
 function adviceOnBubblewrap(result: ProcessResult): string {

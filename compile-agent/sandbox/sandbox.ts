@@ -33,6 +33,11 @@ export interface SandboxSettings {
   readonly readable: readonly string[];
   /** Of the level `user`: a name, or `uid:gid`. */
   readonly buildUser: string;
+  /** Of the level `container`. */
+  readonly engine: "docker" | "podman";
+  readonly image?: string | undefined;
+  /** By which the engine's command finds its engine. */
+  readonly engineVariables?: Readonly<Record<string, string>>;
 }
 
 export interface SandboxPlace {

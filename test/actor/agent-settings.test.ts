@@ -52,6 +52,7 @@ test("labels and pins are lists with commas, and nothing is pinned by default", 
     sharesTools: true,
     readable: [],
     buildUser: "flashyard-build",
+    engine: "docker",
   };
   expect(readCompileSettings({})).toEqual({ environmentsMax: 5, sandbox });
   const env = {
@@ -81,7 +82,9 @@ test("a bad value is refused with the variable, the value and the rule", () => {
     ["FLASHYARD_PLATFORMS", "ESP32", "a platform has a-z"],
     ["FLASHYARD_TREES_GB", "0", "more than 0"],
     ["FLASHYARD_TREES_GB", "50G", "more than 0"],
-    ["FLASHYARD_SANDBOX", "jail", "one of none, auto, user, bubblewrap"],
+    ["FLASHYARD_SANDBOX", "jail", "one of none, auto, user, bubblewrap, container"],
+    ["FLASHYARD_SANDBOX_ENGINE", "lxc", "one of docker, podman"],
+    ["FLASHYARD_SANDBOX_IMAGE", "--privileged", "an image is named as"],
     ["FLASHYARD_BUILD_USER", "-x", "a user is named"],
     ["FLASHYARD_BUILD_USER", "1000", "a user is named, or given as uid:gid"],
     ["FLASHYARD_BUILD_MEMORY_GB", "2G", "a number of gigabytes"],

@@ -24,6 +24,7 @@ export const plainSettings: SandboxSettings = {
   sharesTools: true,
   readable: [],
   buildUser: "flashyard-build",
+  engine: "docker",
 };
 
 export interface AttemptOptions extends Partial<BuildRequest<CommandBuildSpec>> {

@@ -159,13 +159,13 @@ test("many files and one large file end at the limit of the disk", async () => {
 
 test("a daemon that has left its session dies with the build, and the ledger is empty", async () => {
   const ledger = new GroupLedger(join(bench.home, "groups"));
-  const result = await attempt("detach", [], { ledger, artifacts: ["alive"] });
+  const result = await attempt("detach", ["of-bubblewrap"], { ledger, artifacts: ["alive"] });
   expect(result, lines.join("\n")).toMatchObject({ ok: true });
   expect(await readdir(join(bench.home, "groups"))).toEqual([]);
   const isAlive = (await readdir("/proc"))
     .filter((name) => /^\d+$/.test(name))
     .map(async (pid) =>
-      (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).includes("escapes.py\0detach"),
+      (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).includes("escapes.py\0detach\0of-bubblewrap"),
     );
   expect((await Promise.all(isAlive)).includes(true)).toBe(false);
 });
