@@ -113,6 +113,8 @@ export function permissionsOf(role: FarmRole): Permissions {
             `$JS.API.STREAM.INFO.${stream}`,
             // They are read to the end that their stream's leader knows.
             `$JS.API.STREAM.MSG.GET.${stream}`,
+            // Without more behind it where several jobs are read at once.
+            `$JS.API.CONSUMER.CREATE.${stream}`,
             `$JS.API.CONSUMER.CREATE.${stream}.>`,
             `$JS.API.CONSUMER.INFO.${stream}.*`,
             `$JS.API.CONSUMER.DELETE.${stream}.*`,
