@@ -111,6 +111,19 @@ test("the server that leads the chains is killed in the middle of a build, and n
   await farm.untilWhole();
 });
 
+test("a build server that is revoked in the middle of a build gets nothing more, and the other one builds", async () => {
+  const { install, before } = await ask();
+  const { agent = "" } = await install.event({ kind: "job", job: "compile", state: "running" });
+  const { code, err } = await farm.cli(["agent", "revoke", agent]).end();
+  expect(code, err).toBe(0);
+  await expectInstalledOnce(install, lamp, { edition, before });
+  expect(install.last("compile").agent).not.toBe(agent);
+  expect(await farm.ended(agent)).toBe(1);
+  // No server lets it in again.
+  await farm.startAgain(agent);
+  expect(await farm.ended(agent)).toBe(1);
+});
+
 test("in the end nothing waits or runs, and what is reported of each device is what it says", async () => {
   const open = (await listed("ps")).filter(({ state = "" }) => !isTerminal(JobState.parse(state)));
   // Whether a device still runs its build is asked a minute later.

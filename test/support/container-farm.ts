@@ -2,8 +2,8 @@
  * A farm of containers from the images of deploy/, with the configurations of deploy/: NATS servers, coordinators and agents, each in its
  * own, that talk by TLS over a network of theirs. The upload agent is in a second one, in which the devices are. Command lines run here.
  */
-import { chmod, chown, cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { GenericContainer, getContainerRuntimeClient, Network, type StartedNetwork, Wait } from "testcontainers";
 import type { StartedTestContainer } from "testcontainers";
 import { jetstreamManager } from "@nats-io/jetstream";
@@ -11,24 +11,21 @@ import { poll, systemClock } from "#actor/clock.ts";
 import { freePort } from "#actor/loopback-port.ts";
 import type { Connection } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
-import { readCredentials } from "#bus/identity/credentials.ts";
 import { CoordinatorLease } from "#bus/coordinator-lease.ts";
 import { signIn } from "#bus/identity/sign-in.ts";
-import { enrolLocally } from "#cli/local-agents.ts";
 import { BootId } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
+import { give, toolchainMounts } from "#test/support/container-mounts.ts";
 import { containerEngine } from "#test/support/container-engine.ts";
 import { type FarmImage, farmImages, imageOf } from "#test/support/farm-images.ts";
-import { findEsphome } from "#test/support/host-firmware.ts";
 import { type Edition, RealDevice, testCacheFolder } from "#test/support/real-device.ts";
-import { isWhole } from "#test/support/nats-cluster.ts";
+import { laggingIn } from "#test/support/nats-cluster.ts";
 import { Cli } from "#test/support/real-farm.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 const root = join(import.meta.dirname, "../..");
-/** Of the images' user. */
-const userId = 10_001;
-const readyMsMax = 60_000;
+/** Elections and a busy machine. */
+const readyMsMax = 90_000;
 const linesKept = 40;
 /** Of nobody: a lease is only read here. */
 const bootId = BootId.parse("0000000000000000");
@@ -85,6 +82,11 @@ export class ContainerFarm implements AsyncDisposable {
     return join(this.#folder.path, "configurations");
   }
 
+  /** Of this farm alone: an engine may have several. */
+  #machine(name: string): string {
+    return `${name}.${this.#farm.getId().slice(0, 8)}.lan`;
+  }
+
   get #identity(): string {
     return join(this.#folder.path, "identity");
   }
@@ -95,7 +97,7 @@ export class ContainerFarm implements AsyncDisposable {
   }
 
   async #makeIdentity(): Promise<void> {
-    const hosts = this.#ports.flatMap((_, index) => ["--host", `n${index + 1}.lan,127.0.0.1`]);
+    const hosts = this.#ports.flatMap((_, index) => ["--host", `${this.#machine(`n${index + 1}`)},127.0.0.1`]);
     const { code, out, err } = await this.cli(["identity", "init", "--folder", this.#identity, ...hosts]).end();
     if (code !== 0) throw new Error(`no identity: ${out}${err}`);
   }
@@ -104,12 +106,13 @@ export class ContainerFarm implements AsyncDisposable {
   async #startServer(index: number): Promise<void> {
     const name = `n${index + 1}`;
     const settings = join(this.#folder.path, name);
-    await cp(join(this.#identity, "nats", `${name}.lan`), join(settings, "nats"), { recursive: true });
+    await cp(join(this.#identity, "nats", this.#machine(name)), join(settings, "nats"), { recursive: true });
     const file = this.#ports.length === 1 ? "nats-server.conf" : `three-nodes/nats-${index + 1}.conf`;
-    await cp(join(root, "deploy", file), join(settings, "nats-server.conf"));
+    const text = await readFile(join(root, "deploy", file), "utf8");
+    const written = text.replaceAll(/"tls:\/\/(n\d)\.lan:/g, (_, other: string) => `"tls://${this.#machine(other)}:`);
+    await writeFile(join(settings, "nats-server.conf"), written);
     await give(settings);
     await this.#run(name, "nats", {
-      alias: `${name}.lan`,
       mounts: { [settings]: "/etc/flashyard" },
       port: this.#ports[index],
       says: /Server is ready/,
@@ -129,35 +132,52 @@ export class ContainerFarm implements AsyncDisposable {
     });
   }
 
-  /** Resolves when the farm lists it. */
+  /** Pairs a machine with the farm, in its own container, and starts its agent there. Resolves when the farm lists it. */
   async startAgent(name: string, lane: Lane): Promise<void> {
-    const home = join(this.#folder.path, name);
-    await mkdir(home);
-    const admin = await readCredentials(join(this.#identity, "admin.json"));
-    if (admin === undefined) throw new Error("no admin");
-    const limits = { clock: systemClock, signal: new AbortController().signal };
-    const { servers, farm } = admin;
-    await this.#as("admin", (connection) =>
-      enrolLocally(connection, { name, lane, slots: 1 }, home, { servers, farm }, limits),
-    );
-    await give(home);
-    const cache = join(this.#folder.path, `${name}-cache`);
-    await mkdir(cache);
+    const [home, cache] = ["home", "cache"].map((part) => join(this.#folder.path, `${name}-${part}`)) as [
+      string,
+      string,
+    ];
+    for (const folder of [home, cache]) await mkdir(folder);
     const toolchain = lane === "compile" ? await toolchainMounts(cache) : { [cache]: testCacheFolder };
-    await give(cache);
+    for (const folder of [home, cache]) await give(folder);
+    const mounts = { [home]: "/var/lib/flashyard", ...toolchain };
+    const caches = { FLASHYARD_CACHE: testCacheFolder, NODE_COMPILE_CACHE: join(testCacheFolder, "node") };
+    await this.#pair(name, lane, mounts, caches);
     await this.#run(name, `${lane}-agent`, {
-      mounts: { [home]: "/var/lib/flashyard", ...toolchain },
-      variables: {
-        FLASHYARD_AGENT: name,
-        FLASHYARD_SLOTS: "1",
-        FLASHYARD_MDNS: "off",
-        FLASHYARD_CACHE: testCacheFolder,
-        NODE_COMPILE_CACHE: join(testCacheFolder, "node"),
-      },
+      mounts,
+      variables: { FLASHYARD_AGENT: name, FLASHYARD_SLOTS: "1", FLASHYARD_MDNS: "off", ...caches },
       says: /"msg":/,
     });
     if (lane === "upload") await this.#connect(name, this.#devices);
     await this.untilOnline(name);
+  }
+
+  /** As docs/pairing.md has it: a line, which the machine joins with, and a person who sees the same words on both sides. */
+  async #pair(
+    name: string,
+    lane: Lane,
+    mounts: Readonly<Record<string, string>>,
+    variables: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    const address = this.#ports.map((_, index) => `tls://${this.#machine(`n${index + 1}`)}:4222`).join(",");
+    const { out } = await this.cli(["agent", "pair", `--${lane}`, "--address", address]).end();
+    const line = /fyj1\.\S+/.exec(out)?.[0] ?? "";
+    const joining = `${name}-joining`;
+    const joined = this.#run(joining, `${lane}-agent`, {
+      mounts,
+      variables,
+      command: ["flashyard", "agent", "join", line, `--${lane}`, "--name", name],
+      says: /has joined/,
+    });
+    const words = await Promise.race([
+      poll(systemClock, { everyMs: 100, withinMs: readyMsMax }, () => /machine is: (.*)/.exec(this.said(joining))?.[1]),
+      joined.then(() => undefined),
+    ]);
+    if (words === undefined) throw new Error(`${name} says no words:\n${this.said(joining)}`);
+    const approved = await this.cli(["agent", "approve", ...words.trim().split(" ")]).end();
+    if (approved.code !== 0) throw new Error(`${name} is not approved: ${approved.err}${approved.out}`);
+    await joined;
   }
 
   async untilOnline(agent: string, isOnline = true): Promise<void> {
@@ -176,29 +196,32 @@ export class ContainerFarm implements AsyncDisposable {
     name: string,
     image: FarmImage,
     {
-      alias = name,
       mounts,
       variables = {},
+      command,
       port,
       says,
     }: {
-      readonly alias?: string;
       readonly mounts: Readonly<Record<string, string>>;
       readonly variables?: Readonly<Record<string, string>>;
+      /** Instead of the image's own. */
+      readonly command?: readonly string[];
       readonly port?: number | undefined;
       readonly says: RegExp;
     },
   ): Promise<void> {
     const bound = Object.entries(mounts).map(([source, target]) => ({ source, target }));
     const container = new GenericContainer(imageOf(image))
+      // By its name the others find it. An alias would put it into the engine's own network as well, and no cut would be one.
+      .withName(this.#machine(name))
       .withHostname(name)
       .withNetwork(this.#farm)
-      .withNetworkAliases(alias)
       .withEnvironment(variables)
       .withBindMounts(bound)
       .withLogConsumer((lines) => lines.on("data", (line: string | Buffer) => this.#hear(name, String(line))))
       .withWaitStrategy(Wait.forLogMessage(says))
       .withStartupTimeout(readyMsMax);
+    if (command !== undefined) container.withEntrypoint(["tini", "--", ...command]);
     if (port !== undefined) container.withExposedPorts({ container: 4222, host: port });
     const started = await container.start().catch((cause: unknown) => {
       throw new Error(`${name} does not start:\n${this.said(name)}`, { cause });
@@ -210,7 +233,7 @@ export class ContainerFarm implements AsyncDisposable {
   async #connect(name: string, network: StartedNetwork): Promise<void> {
     const { container, network: networks } = await getContainerRuntimeClient();
     const id = this.#part(name).container.getId();
-    await container.connectToNetwork(container.getById(id), networks.getById(network.getId()), [name]);
+    await container.connectToNetwork(container.getById(id), networks.getById(network.getId()), []);
   }
 
   /** Nothing of the farm reaches it any more, and nothing of it the farm; the upload agent still reaches the devices. */
@@ -239,6 +262,16 @@ export class ContainerFarm implements AsyncDisposable {
     const stopped = container.getById(this.#part(name).container.getId());
     await stopped.stop({ t: 30 });
     return ((await stopped.inspect()) as { readonly State: { readonly ExitCode: number } }).State.ExitCode;
+  }
+
+  /** Its exit code, when it has ended by itself. */
+  async ended(name: string): Promise<number> {
+    const { container } = await getContainerRuntimeClient();
+    const abortSignal = AbortSignal.timeout(readyMsMax);
+    const { StatusCode } = (await container.getById(this.#part(name).container.getId()).wait({ abortSignal })) as {
+      readonly StatusCode: number;
+    };
+    return StatusCode;
   }
 
   async startAgain(name: string): Promise<void> {
@@ -295,12 +328,14 @@ export class ContainerFarm implements AsyncDisposable {
 
   /** Until the loss of one more server can be borne. */
   async untilWhole(): Promise<void> {
+    let behind: unknown;
     const seen = await this.#as("coordinator", (connection) =>
-      poll(systemClock, { everyMs: 200, withinMs: readyMsMax }, async () =>
-        (await isWhole(connection).catch(() => false)) ? true : undefined,
-      ),
+      poll(systemClock, { everyMs: 200, withinMs: readyMsMax }, async () => {
+        behind = await laggingIn(connection).catch((error: unknown) => error);
+        return behind === undefined ? true : undefined;
+      }),
     );
-    if (seen === undefined) throw new Error("the copies do not become equal");
+    if (seen === undefined) throw new Error("the copies do not become equal", { cause: behind });
   }
 
   /** A device on this machine, at the address by which the second network reaches it. */
@@ -337,30 +372,4 @@ export class ContainerFarm implements AsyncDisposable {
     await Promise.all(this.#clis.map((cli) => cli.end()));
     await this.#owned.disposeAsync();
   }
-}
-
-/** To the user of the images, with everything in it. */
-async function give(folder: string): Promise<void> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  await chown(folder, userId, userId);
-  for (const entry of entries) await chown(join(entry.parentPath, entry.name), userId, userId);
-}
-
-/** The tests' ESPHome at its own place, which its programs are bound to, in a cache that the agent may write. */
-async function toolchainMounts(cache: string): Promise<Readonly<Record<string, string>>> {
-  const environment = dirname(dirname((await findEsphome()).esphome));
-  const version = dirname(environment);
-  const own = join(cache, "esphome", version.split("/").at(-1) ?? "");
-  await mkdir(own, { recursive: true });
-  await cp(join(version, "ready.json"), join(own, "ready.json"));
-  // It was made for its owner alone.
-  await chmod(environment, 0o755);
-  const settings = await readFile(join(environment, "pyvenv.cfg"), "utf8");
-  const python = dirname(/^home = (.*)$/m.exec(settings)?.[1] ?? "/usr/bin");
-  return {
-    [cache]: testCacheFolder,
-    [environment]: environment,
-    // A Python of the system is in the images as well.
-    ...(python === "/usr" ? {} : { [python]: python }),
-  };
 }

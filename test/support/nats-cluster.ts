@@ -164,14 +164,13 @@ export class NatsCluster implements AsyncDisposable {
   async untilWhole(): Promise<void> {
     await this.untilLed();
     const connection = await this.connect("waiting");
-    const whole = await poll(systemClock, { everyMs: 200, withinMs }, () =>
-      isWhole(connection).then(
-        (found) => (found ? true : undefined),
-        () => undefined,
-      ),
-    );
+    let behind: unknown;
+    const whole = await poll(systemClock, { everyMs: 200, withinMs }, async () => {
+      behind = await laggingIn(connection).catch((error: unknown) => error);
+      return behind === undefined ? true : undefined;
+    });
     await connection.close();
-    if (whole === undefined) throw new Error("the copies do not become equal");
+    if (whole === undefined) throw new Error("the copies do not become equal", { cause: behind });
   }
 
   #node(name: NodeName): ClusterNode {
@@ -188,19 +187,24 @@ export class NatsCluster implements AsyncDisposable {
   }
 }
 
-/** Whether every copy of every stream and consumer is up to date. */
-export async function isWhole(connection: Connection): Promise<boolean> {
+/** The first stream or consumer of which not every copy is up to date; undefined where all are. */
+export async function laggingIn(connection: Connection): Promise<string | undefined> {
   const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 1_000 });
   for await (const { cluster, config } of manager.streams.list()) {
-    const groups = [cluster];
+    const groups = [{ name: config.name, cluster }];
     for await (const consumer of manager.consumers.list(config.name)) {
-      if (consumer.config.durable_name !== undefined) groups.push(consumer.cluster);
+      const { durable_name: name } = consumer.config;
+      if (name !== undefined) groups.push({ name: `${config.name} > ${name}`, cluster: consumer.cluster });
     }
-    for (const group of groups) {
+    const behind = groups.find(({ cluster: group }) => {
       const others = group?.replicas ?? [];
-      if (group?.leader === undefined || others.length !== config.num_replicas - 1) return false;
-      if (!others.every(({ current }) => current)) return false;
-    }
+      return (
+        group?.leader === undefined ||
+        others.length !== config.num_replicas - 1 ||
+        !others.every(({ current }) => current)
+      );
+    });
+    if (behind !== undefined) return `${behind.name}: ${JSON.stringify(behind.cluster)}`;
   }
-  return true;
+  return undefined;
 }
