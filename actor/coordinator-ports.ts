@@ -14,6 +14,7 @@ import type { Lane } from "#protocol/job.ts";
 import type { Dispatch, PrefetchHint, Progress, StopOrder } from "#protocol/messages.ts";
 import type { ObjectStoreName } from "#protocol/objects.ts";
 import type { Invitation, PairedAgent, SealKey, UserKey } from "#protocol/pairing.ts";
+import type { Vouch } from "#protocol/provenance.ts";
 import type { AgentRecord, BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
 import type { AwaitedDevice, Sightings } from "#protocol/sighting.ts";
 
@@ -108,6 +109,8 @@ export interface AgentSigner {
    * connections are cut. @throws UnavailableError
    */
   revoke(users: ReadonlyMap<UserKey, number>): Promise<void>;
+  /** The farm's word for the builder of an artifact that is to be flashed. @returns a signature in base64url */
+  vouch(vouch: Vouch): string;
 }
 
 export interface CoordinatorPorts {

@@ -1,10 +1,11 @@
 /** The commands that steer agents, and what the farm keeps. */
 import { type Command, InvalidArgumentError } from "commander";
-import { examples, jsonOption, numberFrom, type Runner } from "#cli/command-options.ts";
+import { examples, jsonOption, numberFrom, reference, type Runner } from "#cli/command-options.ts";
 
 export function addFarmCommands(program: Command, runner: Runner): void {
   addDrain(program, runner);
   addCache(program, runner);
+  addArtifact(program, runner);
   addAudit(program, runner);
   addBackup(program, runner);
 }
@@ -49,6 +50,20 @@ written. Nothing that was under way goes on: it may have been done since the bac
     )
     .action((file: string, options) =>
       runner.run(async (session) => (await import("#cli/commands/restore.ts")).runRestore(session, file, options)),
+    );
+}
+
+function addArtifact(program: Command, runner: Runner): void {
+  program
+    .command("artifact")
+    .description("What is known of what was built.")
+    .command("verify")
+    .description("Say who built it, from what and with what, and whether signatures, keys and images hold.")
+    .argument("<what...>", `${reference}; or a FILE, looked up by its digest`)
+    .addOption(jsonOption())
+    .addHelpText("after", examples("flashyard artifact verify lamp", "flashyard artifact verify firmware.ota.bin"))
+    .action((names: string[], options) =>
+      runner.run(async (session) => (await import("#cli/commands/artifact.ts")).runVerify(session, names, options)),
     );
 }
 

@@ -5,6 +5,7 @@ import type { ChainRequest } from "#protocol/admin.ts";
 import type { ArtifactManifest } from "#protocol/artifact.ts";
 import type { Chain } from "#protocol/chain.ts";
 import { InvariantError, UsageError } from "#protocol/errors.ts";
+import { describeFault } from "#protocol/failure.ts";
 import type { Configuration } from "#protocol/ids.ts";
 import { addressOfTarget, networkOf } from "#protocol/job.ts";
 import type { DeviceAddress } from "#cli/device-address.ts";
@@ -151,7 +152,9 @@ async function shortened(session: Session, farm: Farm, request: ChainRequest, ch
   const name = nameOf(configuration);
   const built = chain.compile?.outcome;
   const isSame = build !== undefined && chain.compile?.spec.bundle === build.bundle;
-  if (upload !== undefined && isSame && built?.kind === "built" && (await hasImages(farm, built.manifest))) {
+  const isUsable =
+    isSame && built?.kind === "built" && isSigned(farm, built.manifest) && (await hasImages(farm, built.manifest));
+  if (upload !== undefined && isUsable) {
     session.terminal.note(
       `${name}: unchanged since ${chain.id} built it, so only its upload is run again${at(request)}`,
     );
@@ -163,6 +166,11 @@ async function shortened(session: Session, farm: Farm, request: ChainRequest, ch
 
 function at({ upload }: ChainRequest): string {
   return upload === undefined ? "" : ` at ${addressOfTarget(upload.target)}`;
+}
+
+/** A farm with identity flashes nothing that nobody has signed: what an older version built is built again. */
+function isSigned({ credentials }: Farm, { provenance }: ArtifactManifest): boolean {
+  return credentials === undefined || provenance !== undefined;
 }
 
 /** Whether what is flashed over the air is in the farm, and whole. */
@@ -185,6 +193,7 @@ async function uploadAgain(
   if (manifest === undefined || !(await hasImages(farm, manifest))) {
     return refusal(file, `the farm does not have the image any more that ${chain.id} flashed: use install`);
   }
+  if (!isSigned(farm, manifest)) return refusal(file, describeFault("unsigned"));
   const version = manifest.esphome?.esphomeVersion ?? defaultEsphomeVersion;
   let settings: DeviceSettings;
   try {

@@ -2,12 +2,16 @@
 import type { Clock } from "#actor/clock.ts";
 import type { Attempt, JobHandler } from "#actor/lane-worker.ts";
 import type { GroupLedger } from "#actor/process-group.ts";
+import { digestOfManifest, digestOfSpec } from "#actor/provenance.ts";
 import { inStage } from "#actor/stage.ts";
+import type { ArtifactManifest } from "#protocol/artifact.ts";
 import { describeFailure, type Failure } from "#protocol/failure.ts";
-import type { ChainId, JobName } from "#protocol/ids.ts";
+import type { AgentId, ChainId, JobName } from "#protocol/ids.ts";
 import type { JobResult } from "#protocol/job.ts";
 import { stageLimits, type StageLimits } from "#protocol/limits.ts";
 import type { CleanDispatch, CompileDispatch, Progress } from "#protocol/messages.ts";
+import { farmVersion } from "#protocol/version.ts";
+import type { BuildSigner } from "#bus/identity/build-signer.ts";
 import type { JobLogWriter } from "#bus/job-log.ts";
 import type { ObjectStore } from "#bus/object-store.ts";
 import { transferWithin } from "#bus/object-transfer.ts";
@@ -27,6 +31,10 @@ export interface CompileServices {
   readonly workspace: Workspace;
   readonly environments: EsphomeEnvironments;
   readonly ledger: GroupLedger;
+  /** Absent in an open farm, where nothing is signed. */
+  readonly sign?: BuildSigner;
+  /** The agent's name. */
+  readonly agent: AgentId;
   /** What builds run in; absent: none. */
   readonly sandbox?: Sandbox;
   readonly clock: Clock;
@@ -111,7 +119,27 @@ async function compile(
   } finally {
     await services.workspace.dropResult(built.folder);
   }
-  return { kind: "built", manifest, buildMs, isWarm };
+  return { kind: "built", manifest: signed(services, dispatch, manifest), buildMs, isWarm };
+}
+
+function signed(services: CompileServices, dispatch: CompileDispatch, manifest: ArtifactManifest): ArtifactManifest {
+  const { sign, agent, clock } = services;
+  if (sign === undefined) return manifest;
+  const { spec, configuration, chain, attempt } = dispatch;
+  const provenance = sign({
+    v: 1,
+    manifest: digestOfManifest(manifest),
+    bundle: spec.bundle,
+    spec: digestOfSpec(spec),
+    driver: spec.driver,
+    configuration,
+    chain,
+    attempt,
+    agent,
+    farmVersion,
+    builtAt: clock.now(),
+  });
+  return { ...manifest, provenance };
 }
 
 async function build(

@@ -12,6 +12,7 @@ import { createLog, type Log } from "#actor/log.ts";
 import { onOrphaned, onShutdown } from "#actor/shutdown.ts";
 import type { CompileCapabilities } from "#protocol/agent.ts";
 import { messageOf } from "#protocol/errors.ts";
+import { buildSigner } from "#bus/identity/build-signer.ts";
 import { JobLogWriter, publishProgress } from "#bus/job-log.ts";
 import { type AgentWorld, type LaneWork, runLaneAgent } from "#bus/lane-agent.ts";
 import { onPrefetch } from "#bus/lanes.ts";
@@ -29,7 +30,7 @@ const readMsMax = 5_000;
 
 /** Wires the lane. What a killed predecessor has left is removed: builds whose results it had not sent run again. */
 async function prepare(
-  { settings, connection, bundles: store, artifacts, ledger, clock, log }: AgentWorld,
+  { settings, connection, credentials, bundles: store, artifacts, ledger, clock, log }: AgentWorld,
   compileSettings: CompileSettings,
 ): Promise<LaneWork> {
   const pythonHint = process.env.FLASHYARD_PYTHON;
@@ -93,6 +94,8 @@ async function prepare(
     environments,
     ledger,
     sandbox,
+    agent: settings.agent,
+    ...(credentials === undefined ? {} : { sign: buildSigner(credentials) }),
     clock,
     openLog: (chain, job) => new JobLogWriter(connection, settings.agent, chain, job),
     say: (chain, job, progress) => publishProgress(connection, settings.agent, chain, job, progress),

@@ -12,11 +12,12 @@ import { farmVersion } from "#protocol/version.ts";
 import type { Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
 import type { Answers } from "#coordinator/answers.ts";
 import { type Audit, auditEntryOf } from "#coordinator/audit.ts";
+import type { BuilderDesk } from "#coordinator/builder-desk.ts";
 import type { Pruned } from "#coordinator/cache.ts";
 import type { CancelTarget, FarmEvent } from "#coordinator/core/events.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { explain } from "#coordinator/core/explain.ts";
-import { agentViews, findChain, newestBuild, queueDepth } from "#coordinator/core/queries.ts";
+import { agentViews, findChain, newestBuild, newestWithImage, queueDepth } from "#coordinator/core/queries.ts";
 import { rolloutView } from "#coordinator/core/rollouts.ts";
 import { devicesAnswer, forgetDevice, holdDevice, lastGoodAnswer } from "#coordinator/device-answers.ts";
 import type { Interpreter } from "#coordinator/interpreter.ts";
@@ -33,6 +34,7 @@ export interface AdminPorts {
   readonly memory: Memory;
   readonly registry: Registry;
   readonly pairing: Pick<PairingDesk, "answer">;
+  readonly builders: BuilderDesk;
   readonly audit: Audit;
   readonly desk: ObjectDesk;
   /** @throws UnavailableError */
@@ -104,6 +106,8 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
       if (chains.length === 0) {
         return answer({ kind: "accepted", chains: request.chains.map((chain) => chain.id), superseded: [] });
       }
+      const unproven = ports.builders.refusalOf(chains);
+      if (unproven !== undefined) return answer(unproven);
       return postOrRefuse(ports, call, (answerTo) => ({ kind: "chains-submitted", chains, answerTo }));
     }
     case "cancel": {
@@ -188,6 +192,10 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
     }
     case "newest-build":
       return answer(await newestBuildAnswer(ports, request.reference));
+    case "build-of-image":
+      return answer(buildAnswer(newestWithImage(await newestFirst(ports), request.digest), request.digest));
+    case "builder-key":
+      return answer({ kind: "builder-key", standing: ports.registry.builderStanding(request.agent, request.user) });
     case "status":
       return answer({
         kind: "status",
@@ -278,6 +286,10 @@ async function newestBuildAnswer(ports: AdminPorts, reference: string): Promise<
   const live = [...ports.farm().chains.values()];
   const found =
     newestBuild(live, reference) ?? newestBuild(await ports.interpreter.history.newest(lookBackMax), reference);
+  return buildAnswer(found, reference);
+}
+
+function buildAnswer(found: Chain | undefined, reference: string): AdminAnswer {
   if (found?.compile?.outcome?.kind !== "built") {
     const message = `no build of ${JSON.stringify(reference)} has succeeded yet`;
     return { kind: "refused", code: "not-found", message };

@@ -82,6 +82,8 @@ function askedBy(request: AdminRequest): Asked | undefined {
     case "rollouts":
     case "explain":
     case "newest-build":
+    case "build-of-image":
+    case "builder-key":
     case "last-good-build":
     case "status":
       return undefined;

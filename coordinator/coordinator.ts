@@ -34,11 +34,12 @@ import { transitionAll } from "#coordinator/core/transition.ts";
 import { HistoryKeeper } from "#coordinator/history-keeper.ts";
 import { serveAgents } from "#coordinator/intake.ts";
 import type { Lead } from "#coordinator/held-lease.ts";
-import { Interpreter } from "#coordinator/interpreter.ts";
+import { type BuilderOf, Interpreter } from "#coordinator/interpreter.ts";
 import { Lookout } from "#coordinator/lookout.ts";
 import { ObjectDesk } from "#coordinator/object-desk.ts";
 import { Memory } from "#coordinator/memory.ts";
 import { PairingDesk } from "#coordinator/pairing-desk.ts";
+import { BuilderDesk } from "#coordinator/builder-desk.ts";
 import { Registry } from "#coordinator/registry.ts";
 
 /** More would only lengthen the wait of the first in the group; one batch of 500 records takes 10 ms. */
@@ -71,6 +72,7 @@ export class Coordinator implements Service {
   readonly #memory: Memory;
   readonly #registry: Registry;
   readonly #pairing: PairingDesk;
+  readonly #builders: BuilderDesk;
   readonly #watch: AgentWatch;
   readonly #lookout: Lookout;
   readonly #desk: ObjectDesk;
@@ -104,12 +106,15 @@ export class Coordinator implements Service {
       (agent) => this.#registry.sealKeyOf(agent),
       log,
     );
+    this.#builders = new BuilderDesk(ports.identity, this.#registry, log);
     const listener = {
       archived: (chain: Chain) => this.#archived(chain),
       hinted: (agent: AgentId, hint: PrefetchHint) => this.#desk.hinted(agent, hint),
     };
     const address = addressing(ports.identity, (agent) => this.#registry.sealKeyOf(agent));
-    this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, { listener, address });
+    const builderOf: BuilderOf = (manifest, chain, attempt) => this.#builders.wordFor(manifest, chain, attempt);
+    const parts = { listener, address, builderOf };
+    this.#interpreter = new Interpreter(ports, this.#memory, this.#answers, log, parts);
     this.#watch = new AgentWatch(ports, clock, log, post, (agent, lane) => this.#registry.isPaired(agent, lane));
     this.#pairing = new PairingDesk(ports, {
       registry: this.#registry,
@@ -141,6 +146,7 @@ export class Coordinator implements Service {
         memory: this.#memory,
         registry: this.#registry,
         pairing: this.#pairing,
+        builders: this.#builders,
         audit: new Audit((entry) => this.#ports.audit(entry)),
         desk: this.#desk,
         pruneCache: (before) => pruneCache(this.#ports, this.#memory, () => this.#farm, before, this.#clock.now()),
@@ -216,7 +222,8 @@ export class Coordinator implements Service {
       if (!this.#options.lead.isLeading()) this.#depose("the lease has run out");
       // Also when the resynchronisation has ended it.
       if (signal.aborted) return;
-      const handling = this.#handle(events.flatMap((event) => this.#unended(event) ?? []));
+      const current = events.flatMap((event) => this.#unended(event) ?? []);
+      const handling = this.#handle(current.map((event) => this.#builders.checked(this.#farm, event)));
       this.#settling = handling.catch(() => undefined);
       await handling;
       // What changes nothing is handled without waiting for anything: a thousand statements a second would keep the lease from being

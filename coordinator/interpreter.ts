@@ -6,10 +6,12 @@
  * 3. Archivings are gathered until `archive` is called: nobody waits for one, and many are one write.
  */
 import type { DeviceRecord } from "#protocol/admin.ts";
+import type { ArtifactManifest } from "#protocol/artifact.ts";
 import { type Chain, jobOf, withoutSecrets } from "#protocol/chain.ts";
 import type { AgentId, ChainId, JobName } from "#protocol/ids.ts";
 import type { Dispatch, PrefetchHint } from "#protocol/messages.ts";
 import { networkOf } from "#protocol/job.ts";
+import type { BuilderWord } from "#protocol/provenance.ts";
 import type { CoordinatorPorts, Shelf } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
 import type { Answers } from "#coordinator/answers.ts";
@@ -30,11 +32,21 @@ export interface EffectListener {
   hinted(agent: AgentId, hint: PrefetchHint): void;
 }
 
+/** What the farm says of an artifact's builder to whoever flashes it; undefined in an open farm. */
+export type BuilderOf = (manifest: ArtifactManifest, chain: ChainId, attempt: number) => BuilderWord | undefined;
+
+export interface InterpreterParts {
+  readonly listener: EffectListener;
+  readonly address: Address;
+  readonly builderOf: BuilderOf;
+}
+
 export class Interpreter {
   readonly history: Shelf<Chain>;
   readonly #ports: EffectPorts;
   readonly #memory: Pick<Memory, "learn">;
   readonly #answers: Answers;
+  readonly #builderOf: BuilderOf;
   readonly #log: Log;
   readonly #listener: EffectListener;
   readonly #address: Address;
@@ -47,10 +59,11 @@ export class Interpreter {
     memory: Pick<Memory, "learn">,
     answers: Answers,
     log: Log,
-    { listener, address }: { readonly listener: EffectListener; readonly address: Address },
+    { listener, address, builderOf }: InterpreterParts,
   ) {
     this.#address = address;
     this.#ports = ports;
+    this.#builderOf = builderOf;
     this.#memory = memory;
     this.#answers = answers;
     this.#log = log;
@@ -104,7 +117,8 @@ export class Interpreter {
   async #dispatch(farm: Farm, effect: Extract<FarmEffect, { kind: "dispatch" }>): Promise<void> {
     const chain = farm.chains.get(effect.chain);
     const known = chain === undefined ? undefined : farm.knowledge.devices.get(chain.configuration);
-    const dispatch = chain === undefined ? undefined : dispatchOf(chain, effect.job, effect.attempt, known);
+    const dispatch =
+      chain === undefined ? undefined : dispatchOf(chain, effect.job, effect.attempt, known, this.#builderOf);
     if (dispatch === undefined) return;
     await this.#ports.dispatch(effect.agent, this.#address(effect.agent, dispatch));
   }
@@ -143,6 +157,7 @@ function dispatchOf(
   name: JobName,
   attempt: number,
   known: DeviceRecord | undefined,
+  builderOf: BuilderOf,
 ): Dispatch | undefined {
   const job = jobOf(chain, name);
   if (job === undefined || job.state !== "dispatched" || job.attempt !== attempt) return undefined;
@@ -157,6 +172,7 @@ function dispatchOf(
     return network === undefined ? undefined : { ...identity, job: "confirm", target: network, manifest };
   }
   const { mayDowngrade, part } = job.spec;
+  const builder = job.mode === "flash" ? builderOf(manifest, chain.id, attempt) : undefined;
   return {
     ...identity,
     job: "upload",
@@ -165,5 +181,6 @@ function dispatchOf(
     manifest,
     ...(mayDowngrade === undefined ? {} : { mayDowngrade }),
     ...(part === undefined ? {} : { part }),
+    ...(builder === undefined ? {} : { builder }),
   };
 }

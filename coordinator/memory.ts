@@ -4,7 +4,7 @@
  * 1. What a person has said (drained agents, devices on hold) is in its bucket before it counts.
  * 2. What is learned is learned from chains that have ended, when they go to the history. Learning one twice does little harm.
  * 3. Builds of a configuration whose trees were taken away are forgotten before the record that says so has left the farm; and so is
- *    a build whose image was not in the store as it was built.
+ *    a build whose image was not in the store as it was built, or of whose builder the farm does not know any more.
  * 4. What is learned and what is forgotten take turns, and that a device was forgotten is noted first: it does not come back with a
  *    chain that was under way or was just being learned from.
  */
@@ -12,6 +12,7 @@ import type { Clock } from "#actor/clock.ts";
 import type { CoordinatorPorts } from "#actor/coordinator-ports.ts";
 import { digestOf } from "#actor/digest.ts";
 import type { Chain } from "#protocol/chain.ts";
+import type { Failure } from "#protocol/failure.ts";
 import type { AgentId, Configuration } from "#protocol/ids.ts";
 import { configurationKey, presenceKey } from "#protocol/names.ts";
 import type { BuildRecord, DeviceNote, DurationRecord } from "#protocol/records.ts";
@@ -22,7 +23,7 @@ import { learnFrom } from "#coordinator/core/durations.ts";
 import { type Knowledge, noKnowledge } from "#coordinator/core/knowledge.ts";
 import { buildRecordOf } from "#coordinator/core/reuse.ts";
 
-type MemoryPorts = Pick<CoordinatorPorts, "agents" | "notes" | "devices" | "durations" | "builds">;
+type MemoryPorts = Pick<CoordinatorPorts, "agents" | "notes" | "devices" | "durations" | "builds" | "identity">;
 
 export class Memory {
   readonly #ports: MemoryPorts;
@@ -54,8 +55,13 @@ export class Memory {
       devices: new Map(devices.map((record) => [record.configuration, record])),
       drained: new Set(agents.filter(({ isDrained }) => isDrained).map(({ agent }) => agent)),
       durations: new Map(durations.map((record) => [record.configuration, record])),
-      builds: new Map(builds.map((record) => [record.key, record])),
+      builds: new Map(builds.filter((record) => this.#isUsable(record)).map((record) => [record.key, record])),
     };
+  }
+
+  /** A build of an open farm, or of an older version, that nobody has signed is flashed by nobody who signs in. */
+  #isUsable({ manifest }: BuildRecord): boolean {
+    return this.#ports.identity === undefined || manifest.provenance !== undefined;
   }
 
   /** Invariant 1. @throws UnavailableError */
@@ -192,11 +198,13 @@ export class Memory {
   }
 }
 
+const damages: ReadonlySet<Failure["kind"]> = new Set(["artifact-mismatch", "provenance-refused"]);
+
 /** Invariant 3: which builds a chain has made useless; undefined when it cannot have made any so. */
 function whatIsGone(chain: Chain): ((build: BuildRecord) => boolean) | undefined {
   const { kind, configuration, clean, upload } = chain;
   if (clean !== undefined) return (build) => kind === "reset" || build.configuration === configuration;
-  const isDamaged = upload?.outcome?.kind === "failed" && upload.outcome.failure.kind === "artifact-mismatch";
+  const isDamaged = upload?.outcome?.kind === "failed" && damages.has(upload.outcome.failure.kind);
   const digests = new Set(isDamaged ? manifestOf(chain)?.images.map(({ digest }) => digest) : []);
   return digests.size === 0 ? undefined : ({ manifest }) => manifest.images.some(({ digest }) => digests.has(digest));
 }

@@ -14,6 +14,7 @@ import type { Lane } from "#protocol/job.ts";
 import { tokenMs } from "#protocol/limits.ts";
 import { pairedKey, revokedKey } from "#protocol/names.ts";
 import type { AgentIdentity, PairedAgent, SealKey, UserKey } from "#protocol/pairing.ts";
+import type { BuilderStanding } from "#protocol/provenance.ts";
 import { nameRefusal } from "#coordinator/core/invitations.ts";
 
 type RegistryPorts = Pick<CoordinatorPorts, "paired" | "identity">;
@@ -70,6 +71,16 @@ export class Registry {
   /** In the order of their names. */
   records(): readonly PairedAgent[] {
     return [...this.#records.values()].toSorted((a, b) => (a.agent < b.agent ? -1 : 1));
+  }
+
+  /** How the farm knows a key with which an agent has signed what it built. */
+  builderStanding(agent: AgentId, user: UserKey): BuilderStanding {
+    const record = this.#records.get(agent);
+    if (record === undefined || record.lane !== "compile") return "unknown";
+    const isOwn = record.user === user;
+    if (!isOwn && record.former?.some((former) => former.user === user) !== true) return "unknown";
+    if (record.state === "revoked") return "revoked";
+    return isOwn ? "paired" : "former";
   }
 
   #paired(agent: AgentId): PairedAgent | undefined {

@@ -11,6 +11,7 @@ import { chainsPerRequestMax } from "#protocol/limits.ts";
 import { Progress } from "#protocol/messages.ts";
 import { ObjectStoreName } from "#protocol/objects.ts";
 import { AgentIdentity, CodeHash, InvitationId, PairedAgent, UserKey } from "#protocol/pairing.ts";
+import { BuilderStanding } from "#protocol/provenance.ts";
 import { BuildRecord, DeviceNote } from "#protocol/records.ts";
 import { RolloutAction, RolloutPart, RolloutView } from "#protocol/rollout.ts";
 import { UploadTiming } from "#protocol/timing.ts";
@@ -146,6 +147,10 @@ export const AdminRequest = z.discriminatedUnion("kind", [
   z.object({ v: z.literal(1), kind: z.literal("explain"), reference: Reference }),
   /** The newest build of what is named that has succeeded. */
   z.object({ v: z.literal(1), kind: z.literal("newest-build"), reference: Reference }),
+  /** The newest build with an image of this digest. */
+  z.object({ v: z.literal(1), kind: z.literal("build-of-image"), digest: Digest }),
+  /** How the farm knows the key with which an agent has signed a build. */
+  z.object({ v: z.literal(1), kind: z.literal("builder-key"), agent: AgentId, user: UserKey }),
   /** The newest build that the device is known to have run well, and that is not the one it was flashed with last. */
   z.object({ v: z.literal(1), kind: z.literal("last-good-build"), configuration: Configuration }),
   z.object({ v: z.literal(1), kind: z.literal("status") }),
@@ -295,6 +300,7 @@ export const AdminAnswer = z.discriminatedUnion("kind", [
     manifest: ArtifactManifest,
     builtAt: z.number(),
   }),
+  z.object({ kind: z.literal("builder-key"), standing: BuilderStanding }),
   z.object({
     kind: z.literal("status"),
     version: z.string(),

@@ -34,6 +34,10 @@ export const EsphomeBuild = z.object({
 });
 export type EsphomeBuild = z.infer<typeof EsphomeBuild>;
 
+/** Who built an artifact, in the exact bytes that were signed: a `Statement` as JSON, and its Ed25519 signature. */
+export const Provenance = z.object({ statement: z.string().max(1_500), signature: z.base64url().length(86) });
+export type Provenance = z.infer<typeof Provenance>;
+
 export const ArtifactManifest = z.object({
   v: z.literal(1),
   tool: z.object({ name: z.string(), version: z.string() }),
@@ -45,5 +49,7 @@ export const ArtifactManifest = z.object({
   /** The ELF with its debug symbols, when it was asked for; apart from the images, so that nothing ever flashes it. */
   debug: z.array(Image).max(4).optional(),
   esphome: EsphomeBuild.optional(),
+  /** Absent where nobody signs in, and in artifacts of older versions. */
+  provenance: Provenance.optional(),
 });
 export type ArtifactManifest = z.infer<typeof ArtifactManifest>;

@@ -9,6 +9,22 @@ import type { Stage } from "#protocol/limits.ts";
 export const Effect = z.enum(["none", "partial", "uncertain", "committed"]);
 export type Effect = z.infer<typeof Effect>;
 
+/**
+ * Why nobody knows who built an artifact. `unsigned`: nobody says it; `not-genuine`: not the key's owner has signed that; `other-artifact`,
+ * `other-job`: the statement is of another one; `unknown-builder`, `revoked-builder`: the key is that of no agent, or of one that was
+ * thrown out; `not-vouched`: the farm has not signed for the builder.
+ */
+export const ProvenanceFault = z.enum([
+  "unsigned",
+  "not-genuine",
+  "other-artifact",
+  "other-job",
+  "unknown-builder",
+  "revoked-builder",
+  "not-vouched",
+]);
+export type ProvenanceFault = z.infer<typeof ProvenanceFault>;
+
 /** Last lines of a tool, oldest first: at most 40 lines of 400 characters. */
 const Tail = z.array(z.string().max(400)).max(40);
 
@@ -24,6 +40,8 @@ export const Failure = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("bundle-refused"), reason: z.string() }),
   z.object({ kind: z.literal("artifact-missing"), detail: z.string() }),
   z.object({ kind: z.literal("artifact-mismatch"), wanted: z.string(), found: z.string() }),
+  /** Who built it is not proven; `agent`: who reported it, where that was when it was built. */
+  z.object({ kind: z.literal("provenance-refused"), fault: ProvenanceFault, agent: z.string().optional() }),
   z.object({ kind: z.literal("disk-full"), path: z.string() }),
   /** The build took more of its machine than the machine's owner lets it; `limit` and `used` are bytes, or processes. */
   z.object({
@@ -133,6 +151,7 @@ export function retryOf(failure: Failure): RetryClass {
     case "bundle-refused":
     case "artifact-missing":
     case "artifact-mismatch":
+    case "provenance-refused":
     case "auth-rejected":
     case "device-refused":
     case "protocol":
@@ -215,6 +234,8 @@ export function describeFailure(failure: Failure): string {
       return `the build left no artifact: ${failure.detail}`;
     case "artifact-mismatch":
       return `the artifact's digest is ${failure.found} but its manifest says ${failure.wanted}; nothing was flashed`;
+    case "provenance-refused":
+      return describeFault(failure.fault, failure.agent);
     case "disk-full":
       return `the disk is full at ${failure.path}`;
     case "limit-exceeded": {
@@ -275,6 +296,25 @@ export function describeFailure(failure: Failure): string {
       return `an error inside flashyard: ${failure.detail}`;
   }
 }
+
+/** Why an artifact is not flashed, and what to do. @param builder who has just reported it as built; absent when it is to be flashed */
+export function describeFault(fault: ProvenanceFault, builder?: string): string {
+  if (builder === undefined) return `the artifact is not flashed: ${faultSentences[fault]}`;
+  const why =
+    fault === "unsigned" ? "it was not signed there; update flashyard on that machine" : faultSentences[fault];
+  return `what ${builder} built is not taken: ${why}`;
+}
+
+const again = "build it again (`flashyard install` or `build --rebuild`)";
+const faultSentences: Readonly<Record<ProvenanceFault, string>> = {
+  unsigned: `nobody has signed who built it, as in older versions and in open farms; ${again}`,
+  "not-genuine": `its provenance was changed, or signed with another key; see who may write to the farm, and ${again}`,
+  "other-artifact": `its provenance is that of another artifact; see who may write to the farm, and ${again}`,
+  "other-job": `its provenance is that of another job; ${again}`,
+  "unknown-builder": `the key that signed it is that of no agent of this farm; ${again}`,
+  "revoked-builder": `the agent that built it was revoked; ${again}`,
+  "not-vouched": "the farm has not signed that its builder is one of its agents; update the coordinator and try again",
+};
 
 /** An instant as people of any time zone read it. */
 export function instant(at: number): string {

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { ArtifactManifest, imageBytesMax } from "#protocol/artifact.ts";
 import { BootId, ChainId, Configuration, Digest, JobName } from "#protocol/ids.ts";
 import { BuildSpec, JobResult, Lane, OtaTarget, UpdatePart, UploadTarget } from "#protocol/job.ts";
+import { BuilderWord } from "#protocol/provenance.ts";
 
 const JobIdentity = { chain: ChainId, attempt: z.number().int().positive(), configuration: Configuration } as const;
 
@@ -25,6 +26,8 @@ export const UploadDispatch = z.object({
   manifest: ArtifactManifest,
   mayDowngrade: z.boolean().optional(),
   part: UpdatePart.optional(),
+  /** Of a flash; absent in an open farm. */
+  builder: BuilderWord.optional(),
 });
 export type UploadDispatch = z.infer<typeof UploadDispatch>;
 

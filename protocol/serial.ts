@@ -31,6 +31,9 @@ export type EspChip = z.infer<typeof EspChip>;
 export const FlasherName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/, "a flasher is named with a-z, 0-9, -");
 export type FlasherName = z.infer<typeof FlasherName>;
 
+/** Which image of a build is written, by its name; absent: those that are made for it. */
+const image = z.string().min(1).max(200).optional();
+
 /**
  * The program that writes the image.
  *
@@ -39,14 +42,20 @@ export type FlasherName = z.infer<typeof FlasherName>;
  * - `command`: a program that the agent's owner allows by name; a job brings no command of its own.
  */
 export const SerialTool = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("esptool"), chip: EspChip, baud: z.number().int().min(9_600).max(5_000_000).optional() }),
+  z.object({
+    kind: z.literal("esptool"),
+    chip: EspChip,
+    baud: z.number().int().min(9_600).max(5_000_000).optional(),
+    image,
+  }),
   z.object({
     kind: z.literal("avrdude"),
     part: z.string().regex(/^[A-Za-z0-9_]{1,40}$/),
     programmer: z.string().regex(/^[A-Za-z0-9_-]{1,40}$/),
     baud: z.number().int().min(300).max(2_000_000).optional(),
+    image,
   }),
-  z.object({ kind: z.literal("command"), flasher: FlasherName }),
+  z.object({ kind: z.literal("command"), flasher: FlasherName, image }),
 ]);
 export type SerialTool = z.infer<typeof SerialTool>;
 

@@ -1,4 +1,5 @@
 /** Entry of an upload agent's process: environment, wiring, signals. With `--check` it only reads its settings and ends. */
+import { X509Certificate } from "node:crypto";
 import { readAgentSettings, readUploadSettings, thisMachine, type UploadSettings } from "#actor/agent-settings.ts";
 import { type Clock, systemClock } from "#actor/clock.ts";
 import type { JobHandler } from "#actor/lane-worker.ts";
@@ -21,7 +22,7 @@ import { readNamedPorts } from "#upload-agent/serial/named-ports.ts";
 import type { UploadServices } from "#upload-agent/upload-job.ts";
 
 async function prepare(
-  { settings, boot, connection, unseal, artifacts, ledger, clock, log }: AgentWorld,
+  { settings, boot, connection, credentials, unseal, artifacts, ledger, clock, log }: AgentWorld,
   uploadSettings: UploadSettings,
 ): Promise<LaneWork> {
   const images = new ImagesAhead(artifacts, clock, aheadBytesOf(thisMachine().memoryBytes));
@@ -36,6 +37,7 @@ async function prepare(
     artifacts: images,
     clock,
     serial: bench,
+    ...(credentials === undefined ? {} : { authority: new X509Certificate(credentials.farm.authority).publicKey }),
     openLog: (chain, job) => new JobLogWriter(connection, settings.agent, chain, job),
     say: (chain, job, progress) => publishProgress(connection, settings.agent, chain, job, progress),
   };

@@ -5,7 +5,9 @@
  * 2. A device that already runs the build is left alone; one that is another device is never flashed, and none goes back to an older
  *    release of ESPHome unless a person asked for that.
  * 3. What a flash that broke off did to the device is settled by the device's own word, and by nothing else.
+ * 4. In a farm with identity nothing is flashed of which it is not proven that an agent of the farm has built it.
  */
+import type { KeyObject } from "node:crypto";
 import type { Clock } from "#actor/clock.ts";
 import type { Attempt, JobHandler } from "#actor/lane-worker.ts";
 import { inStage, type StageEnd, type StageOptions } from "#actor/stage.ts";
@@ -23,6 +25,7 @@ import { confirm } from "#upload-agent/confirm-job.ts";
 import { describeBuild, describeReport, describeTerms, describeWanted } from "#upload-agent/device-words.ts";
 import type { FlashEvent, FlashResult } from "#upload-agent/flasher.ts";
 import { type Probe, probeBefore, waitUntilRunning } from "#upload-agent/probe.ts";
+import { checkBuilder } from "#upload-agent/provenance-check.ts";
 import type { SerialBench } from "#upload-agent/serial/flash-serial.ts";
 import { type FetchedImage, type Way, wayTo } from "#upload-agent/way.ts";
 
@@ -30,6 +33,8 @@ export interface UploadServices {
   readonly artifacts: Pick<ObjectStore, "get">;
   readonly clock: Clock;
   readonly limits?: StageLimits;
+  /** The farm's public key, which stands for the builders of what is flashed; absent in an open farm. */
+  readonly authority?: KeyObject;
   /** What the machine has for its ports; absent: nothing is flashed over one. */
   readonly serial?: SerialBench;
   openLog(chain: ChainId, job: JobName): Pick<JobLogWriter, "line" | "close">;
@@ -97,6 +102,8 @@ class Upload {
 
   async flash(): Promise<JobResult> {
     const { signal } = this.#attempt;
+    const refused = this.#checkBuilder();
+    if (refused !== undefined) return refused;
     const wanted = this.#way.imagesOf(this.#dispatch.manifest);
     if ("kind" in wanted) return failed(wanted);
     this.#say({ phase: "fetching" });
@@ -119,6 +126,17 @@ class Upload {
     const claim = await this.#attempt.claimFlash();
     if (claim !== "go") return { kind: "stopped" };
     return this.#flashClaimed(images);
+  }
+
+  /** Invariant 4. */
+  #checkBuilder(): JobResult | undefined {
+    const { authority } = this.#services;
+    if (authority === undefined) return undefined;
+    const checked = checkBuilder(authority, this.#dispatch);
+    if (!checked.ok) return failed({ kind: "provenance-refused", fault: checked.fault });
+    const { agent, chain, bundle } = checked.statement;
+    this.#line(`built by ${agent} in ${chain} from ${bundle}; its signature and the farm's hold`);
+    return undefined;
   }
 
   /** @returns how the job ends where the way to the device cannot be had */

@@ -10,6 +10,7 @@ import {
   type UploadTarget,
 } from "#protocol/job.ts";
 import type { StageLimits } from "#protocol/limits.ts";
+import type { SerialTool } from "#protocol/serial.ts";
 import { reachDevice } from "#upload-agent/device-connection.ts";
 import type { FlashEvent, FlashResult } from "#upload-agent/flasher.ts";
 import { flashOverTheAir } from "#upload-agent/ota.ts";
@@ -86,15 +87,27 @@ function overTheAir(target: OtaTarget, { limits, part }: WayOptions): Way {
   };
 }
 
+/** Which images a program at a port is given, those that are written first. @returns why it has none, otherwise */
+export function imagesFor(tool: SerialTool, images: readonly Image[]): readonly Image[] | Failure {
+  if (tool.image === undefined) {
+    // A command may need the others beside the one that it writes.
+    return tool.kind === "esptool" ? images.filter(({ role }) => role === "factory") : images;
+  }
+  const named = images.filter(({ name }) => name === tool.image);
+  if (tool.kind !== "esptool" || named.some(({ role }) => role === "factory")) return named;
+  const [only, ...others] = named;
+  // Of a build with any command nobody knows what its files are for; a person has said it.
+  if (only !== undefined && others.length === 0) return [{ ...only, role: "factory", offset: only.offset ?? 0 }];
+  return { kind: "image-unsuitable", detail: `the build has ${named.length} images called ${tool.image}, not one` };
+}
+
 /** Loaded by the first flash over a port. */
 const programs = () => import("#upload-agent/serial/flash-serial.ts");
 
 function overAPort(target: SerialTarget, { limits, serial }: WayOptions): Way {
   const noPorts: Failure = { kind: "port-missing", port: target.port, detail: "this agent has no ports" };
   return {
-    // A command may need the others beside the one that it writes.
-    imagesOf: ({ images }) =>
-      target.tool.kind === "esptool" ? images.filter(({ role }) => role === "factory") : images,
+    imagesOf: (manifest) => imagesFor(target.tool, manifest.images),
     prepare: async ({ signal, onEvent }) => {
       if (serial === undefined) return noPorts;
       const { prepareSerial } = await programs();

@@ -3,6 +3,7 @@ import { sign } from "node:crypto";
 import { decode } from "@nats-io/jwt";
 import { fromPublic } from "@nats-io/nkeys";
 import { open } from "#actor/sealing.ts";
+import { signVouch } from "#actor/provenance.ts";
 import type { AgentSigner } from "#actor/coordinator-ports.ts";
 import { messageOf, UnavailableError } from "#protocol/errors.ts";
 import { introductionText, type UserKey } from "#protocol/pairing.ts";
@@ -31,6 +32,7 @@ export async function agentSigner(keys: FarmKeys, servers: string): Promise<Agen
     sign: (agent, lane, user, expiresAt) =>
       userToken(keys, { kind: "agent", agent, lane }, fromPublic(user), Math.floor(expiresAt / 1_000)),
     unseal: (sealed, purpose) => open(keys.seal, sealed, purpose),
+    vouch: (vouch) => signVouch(keys.authority, vouch),
     contentSecret: (store, digest) => contentSecret(keys.store, store, digest),
     revoke: (users) => pushRevocations(keys, { servers, authority }, users),
   };

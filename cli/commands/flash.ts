@@ -32,14 +32,15 @@ export async function runFlash(session: Session, reference: string, options: Fla
   const tool = toolFrom(options);
   await using farm = await Farm.open(session);
   const build = await farm.ask({ v: 1, kind: "newest-build", reference }, "newest-build");
-  const manifest = manifestFor(build.manifest, tool, options.image);
-  if (typeof manifest === "string") {
-    showRefusals(session.terminal, [refusal(reference, manifest)], isJson);
+  const { manifest } = build;
+  const chosen = choiceOf(manifest, tool, options.image);
+  if (typeof chosen === "string") {
+    showRefusals(session.terminal, [refusal(reference, chosen)], isJson);
     return exitCodes.badInput;
   }
   session.terminal.note(`flashing what ${build.chain} built ${ago(build.builtAt, session.clock.now())}`);
   const { configuration } = build;
-  const target = SerialTarget.parse({ kind: "serial", port, tool, name: configuration });
+  const target = SerialTarget.parse({ kind: "serial", port, tool: chosen, name: configuration });
   const upload = {
     target,
     manifest,
@@ -79,19 +80,15 @@ function toolFrom({ chip, avrdude, flasher, baud }: FlashCommandOptions): Serial
 }
 
 /**
- * Of a build with any command nobody knows what its files are for: the one that is named, or the only one, is what goes to the start of an
- * ESP's flash. @returns a sentence that says why there is none
+ * The image that is named goes to the device, of a build with any command also the only one; without a word the program takes what is
+ * made for it. @returns a sentence that says why there is none
  */
-function manifestFor(
-  manifest: ArtifactManifest,
-  tool: SerialTool,
-  name: string | undefined,
-): ArtifactManifest | string {
-  const images = manifest.images.filter((image) => name === undefined || image.name === name);
-  const listed = manifest.images.map((image) => image.name).join(", ");
-  if (images.length === 0) return `its build has no image ${JSON.stringify(name)}; it has ${listed}`;
-  if (tool.kind !== "esptool" || images.some(({ role }) => role === "factory")) return { ...manifest, images };
-  const [only, ...others] = images;
-  if (only === undefined || others.length > 0) return `its build has several images (${listed}): name one with --image`;
-  return { ...manifest, images: [{ ...only, role: "factory", offset: only.offset ?? 0 }] };
+function choiceOf({ images }: ArtifactManifest, tool: SerialTool, name: string | undefined): SerialTool | string {
+  const found = images.filter((image) => name === undefined || image.name === name);
+  const listed = images.map((image) => image.name).join(", ");
+  if (found.length === 0) return `its build has no image ${JSON.stringify(name)}; it has ${listed}`;
+  const isMade = tool.kind !== "esptool" || found.some(({ role }) => role === "factory");
+  const [only, ...others] = found;
+  if (!isMade && others.length > 0) return `its build has several images (${listed}): name one with --image`;
+  return name === undefined && isMade ? tool : { ...tool, image: only?.name };
 }

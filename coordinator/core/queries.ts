@@ -1,7 +1,7 @@
 /** What people ask of the farm: where things stand. Pure. */
 import type { AgentView } from "#protocol/admin.ts";
 import { type Chain, configurationsOf, jobsOf } from "#protocol/chain.ts";
-import { type Configuration, type JobName, JobName as JobNames } from "#protocol/ids.ts";
+import { type Configuration, type Digest, type JobName, JobName as JobNames } from "#protocol/ids.ts";
 import { manifestOf } from "#coordinator/core/chains.ts";
 import type { Farm } from "#coordinator/core/farm.ts";
 import { loadOf } from "#coordinator/core/slots.ts";
@@ -83,4 +83,13 @@ export function newestBuild(chains: readonly Chain[], reference: string): Chain 
     reference,
     ownName,
   )?.chain;
+}
+
+/** The newest build that made an image of this digest. */
+export function newestWithImage(newestFirst: readonly Chain[], digest: Digest): Chain | undefined {
+  return newestFirst.find(({ compile }) => {
+    if (compile?.outcome?.kind !== "built") return false;
+    const { images, debug = [] } = compile.outcome.manifest;
+    return [...images, ...debug].some((image) => image.digest === digest);
+  });
 }

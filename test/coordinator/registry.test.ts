@@ -15,6 +15,7 @@ const signer: AgentSigner = {
   hasSigned: () => true,
   sign: (agent, lane, user, expiresAt) => Promise.resolve(`${lane} ${agent} ${user} ${expiresAt}`),
   unseal: () => undefined,
+  vouch: () => "vouch",
   contentSecret: () => new Uint8Array(32),
   revoke: () => Promise.resolve(),
 };
@@ -77,6 +78,25 @@ test("an agent that is enrolled anew has its new keys, and its record names the 
   await registry.enrol(second, "admin");
   expect(registry.sealKeyOf(second.agent)).toBe(second.seal);
   expect(paired.stored.get("builder")).toMatchObject({ user: second.user, former: [{ user: first.user }] });
+});
+
+test("a key that signed a build is the agent's own, one that it had, a revoked one's, or nobody's", async () => {
+  const paired = shelf();
+  const registry = new Registry({ paired, identity: signer }, new SteppedClock());
+  const [first, second] = [builder(), builder()];
+  await registry.enrol(first, "admin");
+  await registry.enrol(second, "admin");
+  const flasher = builder({ agent: agentNamed("flasher"), lane: "upload" });
+  await registry.enrol(flasher, "admin");
+  const { agent } = first;
+  expect(registry.builderStanding(agent, second.user)).toBe("paired");
+  expect(registry.builderStanding(agent, first.user)).toBe("former");
+  expect(registry.builderStanding(agent, userKey())).toBe("unknown");
+  expect(registry.builderStanding(agentNamed("nobody"), second.user)).toBe("unknown");
+  expect(registry.builderStanding(flasher.agent, flasher.user)).toBe("unknown");
+  paired.stored.set("builder", { ...paired.stored.get("builder")!, state: "revoked", revokedAt: 1 });
+  await registry.load();
+  for (const { user } of [first, second]) expect(registry.builderStanding(agent, user)).toBe("revoked");
 });
 
 test("the name of an agent of another lane, or of a revoked one, is refused", async () => {

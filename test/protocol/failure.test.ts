@@ -1,7 +1,7 @@
 /** Failures: each has its sentence, its retry class, and its word on what became of the device. */
 import { describe, expect, test } from "vitest";
 import { stageLimits } from "#protocol/limits.ts";
-import { describeFailure, Effect, effectOf, Failure, retryOf, tailOf } from "#protocol/failure.ts";
+import { describeFailure, Effect, effectOf, Failure, ProvenanceFault, retryOf, tailOf } from "#protocol/failure.ts";
 
 const address = "10.0.0.7:3232";
 
@@ -19,6 +19,7 @@ const examples: { readonly [K in Failure["kind"]]: Extract<Failure, { kind: K }>
   "bundle-refused": { kind: "bundle-refused", reason: "it names a file outside of itself: ../secrets.yaml" },
   "artifact-missing": { kind: "artifact-missing", detail: "no file matches build/*.bin" },
   "artifact-mismatch": { kind: "artifact-mismatch", wanted: "aa11", found: "bb22" },
+  "provenance-refused": { kind: "provenance-refused", fault: "unsigned", agent: "build-1" },
   "disk-full": { kind: "disk-full", path: "/var/lib/flashyard" },
   "limit-exceeded": { kind: "limit-exceeded", resource: "memory", limit: 3_000_000_000, used: 3_100_000_000 },
   deadline: { kind: "deadline", stage: "compiling", limit: "silence", limitMs: 600_000, effect: "none" },
@@ -88,6 +89,7 @@ test("a sentence is one line and holds every offending value", () => {
     const hidden = new Set([
       "kind",
       "tail",
+      "fault",
       "effect",
       "code",
       "limit",
@@ -96,6 +98,7 @@ test("a sentence is one line and holds every offending value", () => {
       "waitedMs",
       "isOut",
       "backupAt",
+      "fault",
     ]);
     for (const [field, value] of Object.entries(failure)) {
       if (!hidden.has(field)) expect(sentence).toContain(String(value));
@@ -113,6 +116,15 @@ test("every effect and both limits have their own words", () => {
   expect(describeFailure(examples.deadline)).toBe(
     "no sign of life for 600 s (stage: compiling); the device was not touched",
   );
+});
+
+test("every reason why nobody knows the builder has its own words, and says what to do", () => {
+  const sentences = ProvenanceFault.options.map((fault) => describeFailure({ kind: "provenance-refused", fault }));
+  expect(new Set(sentences).size).toBe(ProvenanceFault.options.length);
+  for (const sentence of sentences)
+    expect(sentence).toMatch(/^the artifact is not flashed: .*(build it again|try again)/);
+  const reported = { kind: "provenance-refused", fault: "other-job", agent: "build-1" } as const;
+  expect(describeFailure(reported)).toMatch(/^what build-1 built is not taken: /);
 });
 
 test("a tree that stands as it was is told from one that only waits for its end", () => {

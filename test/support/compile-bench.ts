@@ -14,7 +14,7 @@ import { stageLimits, type Stage, type StageLimit } from "#protocol/limits.ts";
 import type { Dispatch } from "#protocol/messages.ts";
 import { makeCommandBundle } from "#toolchain/command-bundle.ts";
 import { EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
-import { chainNumber, configurationNamed } from "#test/support/farm-builders.ts";
+import { agentNamed, chainNumber, configurationNamed } from "#test/support/farm-builders.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
 export const lamp = configurationNamed("lamp");
@@ -81,6 +81,7 @@ export class CompileBench {
       workspace,
       environments: new EsphomeEnvironments({ cacheFolder: join(home.path, "cache"), clock: systemClock }),
       ledger: new GroupLedger(join(home.path, "groups")),
+      agent: agentNamed("build-1"),
       clock: systemClock,
       limits: { ...stageLimits, ...limits },
       openLog: (_chain, job) => ({ line: (text) => lines.push(`${job}: ${text}`), close: async () => undefined }),
