@@ -1,0 +1,158 @@
+/**
+ * Nothing of a farm with identity shows the secrets of its configurations and devices: not the disks of its NATS server, not what its
+ * processes are started with, not what its commands print (docs/secrets.md).
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { jetstreamManager } from "@nats-io/jetstream";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { readStream } from "#bus/stream-reader.ts";
+import { type Canary, CanarySearch, keyCanary, newCanaries } from "#test/support/canaries.ts";
+import type { RealDevice } from "#test/support/real-device.ts";
+import { RealFarm } from "#test/support/real-farm.ts";
+
+/** In the devices' own configurations, and in a project that a command builds. */
+const ofDevices = [
+  "ota_lamp",
+  "ota_fan",
+  "wifi_ssid_psk",
+  "mqtt_password",
+  "web_token",
+  "location",
+  "home_key",
+  "guest",
+];
+const ofProject = [
+  "signing",
+  "registry",
+  "cloud_token",
+  "wifi_password",
+  "lan_psk",
+  "pin_code",
+  "license",
+  "broker",
+  "seed",
+];
+const canaries: readonly Canary[] = [
+  ...newCanaries([...ofDevices, ...ofProject]),
+  ...["k1", "k2", "k3"].map(keyCanary),
+];
+const valueOf = (name: string) => canaries.find((canary) => canary.name === name)!.value;
+const installs = 5;
+const builds = 80;
+/** Command lines at a time. */
+const atOnce = 4;
+
+let farm: RealFarm;
+const devices: RealDevice[] = [];
+const search = new CanarySearch(canaries);
+
+beforeAll(async () => {
+  farm = await RealFarm.start({ compile: 2 });
+  devices.push(await farm.device("lamp"), await farm.device("fan"));
+  const secrets = [...ofDevices, "k1", "k2", "k3"].map((name) => `${name}: "${valueOf(name)}"`);
+  await farm.writeText("secrets.yaml", `${secrets.join("\n")}\n`);
+  const project = join(farm.configurations, "project");
+  await mkdir(project);
+  await writeFile(join(project, "secrets.yaml"), ofProject.map((name) => `${name}: ${valueOf(name)}\n`).join(""));
+  await writeFile(
+    join(project, "build.sh"),
+    "cat secrets.yaml\ncp secrets.yaml firmware.bin\necho $1 >> firmware.bin\n",
+  );
+});
+afterAll(() => farm[Symbol.asyncDispose]());
+
+/** A configuration that uses them all, and whose program is another one at each edition. */
+function configurationOf(device: RealDevice, edition: number): string {
+  const password = `!secret ota_${device.name}`;
+  const code = `ESP_LOGI("edition", "edition ${edition} with \${mqtt} \${web} \${guest}");`;
+  const substitutions = [
+    "mqtt: !secret mqtt_password",
+    "web: !secret web_token",
+    "guest: !secret guest",
+    "key: !secret k1",
+  ];
+  return `substitutions:\n  ${substitutions.join("\n  ")}\n${device.yaml({ edition, password, code })}`;
+}
+
+async function installBoth(edition: number): Promise<void> {
+  const ends = await Promise.all(
+    devices.map(async (device) => {
+      const file = await farm.writeText(`${device.name}.yaml`, configurationOf(device, edition));
+      return farm.cli(["install", file, "--device", device.address, "--json"]).end();
+    }),
+  );
+  for (const end of ends) expect(end, end.out + end.err).toMatchObject({ code: 0 });
+  search.lookAtProcesses();
+}
+
+async function buildProject(number: number): Promise<void> {
+  const args = ["build", "project", "--name", `project ${number}`, "--rebuild", "--artifact", "firmware.bin"];
+  const command = farm.cli([...args, "--", "sh", "build.sh", String(number)]);
+  search.lookAtProcesses();
+  const end = await command.end();
+  expect(end, end.err).toMatchObject({ code: 0 });
+  search.look(`build ${number}`, Buffer.from(end.out + end.err));
+}
+
+test("the search finds a canary in each form in which one could leak", () => {
+  const planted = new CanarySearch(canaries);
+  const [{ name, value }] = canaries as [Canary];
+  const plain = Buffer.from(`x: ${value}!`);
+  const forms = [
+    plain,
+    Buffer.from(JSON.stringify({ password: value })),
+    Buffer.from(plain.toString("hex")),
+    Buffer.from(plain.toString("base64url")),
+    Buffer.from(Buffer.from(`{"a":${value}}`).toString("base64")),
+    Buffer.from(Buffer.from(`${value} `).toString("base64")),
+    Buffer.from(`password=${value}`, "utf16le"),
+  ];
+  for (const [index, form] of forms.entries()) {
+    planted.look(`form ${index}`, form);
+    expect(planted.hits.map(({ canary, where }) => `${canary} ${where}`)).toContain(`${name} form ${index}`);
+  }
+  planted.look("nothing", Buffer.from("nothing"));
+  expect(planted.hits.some(({ where }) => where === "nothing")).toBe(false);
+});
+
+test("of 20 secrets and 100 jobs nothing is to be read anywhere", async () => {
+  expect(canaries).toHaveLength(20);
+  for (let edition = 1; edition <= installs; edition += 1) await installBoth(edition);
+  for (const device of devices) expect(await device.runs()).toBe(installs);
+  for (let number = 0; number < builds; number += atOnce) {
+    await Promise.all(Array.from({ length: atOnce }, (_, index) => buildProject(number + index)));
+  }
+
+  const connection = await farm.connect();
+  const { streams } = await jetstreamManager(connection);
+  let messages = 0;
+  for await (const { config } of streams.list()) {
+    for await (const message of readStream(connection, config.name)) {
+      messages += 1;
+      search.look(`${config.name} ${message.subject}`, Buffer.from(message.data));
+    }
+  }
+  await connection.close();
+  for (const command of [["ps"], ["ps", "--all"], ["history"], ["agents"], ["devices"], ["audit"], ["cache", "ls"]]) {
+    const end = await farm.run(...command, "--json");
+    search.look(command.join(" "), Buffer.from(end.out + end.err));
+  }
+  for (const reference of ["lamp", "fan", "project 0"]) {
+    for (const command of ["logs", "explain"]) {
+      const end = await farm.run(command, reference);
+      search.look(`${command} ${reference}`, Buffer.from(end.out + end.err));
+    }
+  }
+  // What docs/secrets.md says that a build machine keeps.
+  const isKept = (path: string) => /\/agents\/build-\d\/(bundles|build)\//.test(path);
+  search.lookBelow(farm.home, isKept);
+  // Of what it keeps, no configuration is left in a tree.
+  search.lookBelow(join(farm.home, "agents"), (path) => !/\/build\/.*\.ya?ml$/.test(path));
+
+  expect(search.hits).toEqual([]);
+  const log = await farm.run("logs", "project 0");
+  expect(log.out).toContain("signing: «secret signing»");
+  process.stdout.write(`looked through ${(search.bytes / 1e6).toFixed(0)} MB and ${messages} messages\n`);
+  expect(messages).toBeGreaterThan(200);
+});
