@@ -27,8 +27,7 @@ export async function agentSigner(keys: FarmKeys, servers: string): Promise<Agen
       const signature = sign("sha256", text, { key: keys.authority, dsaEncoding: "ieee-p1363" });
       return Promise.resolve({ authority, seal, signature: signature.toString("base64url") });
     },
-    hasSigned: (user, text, signature) =>
-      fromPublic(user).verify(new TextEncoder().encode(text), Buffer.from(signature, "base64url")),
+    hasSigned,
     sign: (agent, lane, user, expiresAt) =>
       userToken(keys, { kind: "agent", agent, lane }, fromPublic(user), Math.floor(expiresAt / 1_000)),
     unseal: (sealed, purpose) => open(keys.seal, sealed, purpose),
@@ -36,6 +35,15 @@ export async function agentSigner(keys: FarmKeys, servers: string): Promise<Agen
     contentSecret: (store, digest) => contentSecret(keys.store, store, digest),
     revoke: (users) => pushRevocations(keys, { servers, authority }, users),
   };
+}
+
+/** A key that has the form of one, and is none, has signed nothing. */
+function hasSigned(user: UserKey, text: string, signature: string): boolean {
+  try {
+    return fromPublic(user).verify(new TextEncoder().encode(text), Buffer.from(signature, "base64url"));
+  } catch {
+    return false;
+  }
 }
 
 /** A token is known by the second of its issue, and one of the same second is no good either. */

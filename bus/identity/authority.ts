@@ -6,7 +6,7 @@
 // The certificates' library wants it to be there first.
 // oxlint-disable-next-line import/no-unassigned-import
 import "reflect-metadata";
-import { createHash, createPublicKey, type KeyObject, webcrypto } from "node:crypto";
+import { createPublicKey, type KeyObject, webcrypto } from "node:crypto";
 import { isIP } from "node:net";
 import {
   AuthorityKeyIdentifierExtension,
@@ -20,6 +20,7 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import type { FarmKeys } from "#bus/identity/farm-keys.ts";
+import { spkiDigest } from "#bus/identity/spki-digest.ts";
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256" } as const;
 const signing = { name: "ECDSA", hash: "SHA-256" } as const;
@@ -37,12 +38,6 @@ const authorityUntil = new Date("2076-01-01T00:00:00Z");
 /** By what a join line knows the farm: SHA-256 of the authority's public key (SPKI, DER), hexadecimal. */
 export function pinOf({ authority }: Pick<FarmKeys, "authority">): string {
   return spkiDigest(createPublicKey(authority));
-}
-
-export function spkiDigest(key: KeyObject): string {
-  return createHash("sha256")
-    .update(key.export({ type: "spki", format: "der" }))
-    .digest("hex");
 }
 
 /** The authority's own certificate, PEM. */

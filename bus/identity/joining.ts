@@ -11,7 +11,7 @@ import type { JoinLine } from "#protocol/join-line.ts";
 import { pairSubject } from "#protocol/names.ts";
 import { introductionText, joinText, PairAnswer, type PairAsk, renewalText } from "#protocol/pairing.ts";
 import { type Connection, connect } from "#bus/connection.ts";
-import { spkiDigest } from "#bus/identity/authority.ts";
+import { spkiDigest } from "#bus/identity/spki-digest.ts";
 import type { Candidate } from "#bus/identity/candidate.ts";
 import type { Credentials } from "#bus/identity/credentials.ts";
 import { inboxOf } from "#bus/identity/permissions.ts";

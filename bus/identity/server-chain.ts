@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { connect as connectPlain, isIP, type Socket } from "node:net";
 import { connect as connectTls, type DetailedPeerCertificate } from "node:tls";
 import { messageOf, UnavailableError, UsageError } from "#protocol/errors.ts";
-import { spkiDigest } from "#bus/identity/authority.ts";
+import { spkiDigest } from "#bus/identity/spki-digest.ts";
 
 const defaultPort = 4_222;
 const answerMsMax = 5_000;

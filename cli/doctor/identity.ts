@@ -3,7 +3,7 @@ import { X509Certificate } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { messageOf } from "#protocol/errors.ts";
-import { spkiDigest } from "#bus/identity/authority.ts";
+import { spkiDigest } from "#bus/identity/spki-digest.ts";
 import { type Credentials, readCredentials } from "#bus/identity/credentials.ts";
 import { readFarmKeys } from "#bus/identity/farm-keys.ts";
 import { type Check, failedCheck, ok, problem, warning } from "#cli/doctor/check.ts";

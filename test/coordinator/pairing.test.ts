@@ -144,6 +144,9 @@ test("a code is only believed with keys that are the asker's own", async () => {
   const thief = await machine(good, "thief");
   const stolen = { ...thief.candidate, identity: { ...thief.candidate.identity, user: attic.candidate.identity.user } };
   expect(await askToJoin(thief.connection, good, stolen)).toMatchObject({ kind: "refused", code: "bad-signature" });
+  const none = { ...thief.candidate.identity, user: `U${"A".repeat(55)}` };
+  const unsigned = askToJoin(thief.connection, good, { ...thief.candidate, identity: none });
+  expect(await unsigned).toMatchObject({ kind: "refused", code: "bad-signature" });
   expect(await attic.join()).toMatchObject({ kind: "waiting" });
 });
 

@@ -3,16 +3,18 @@ import { join } from "node:path";
 import { fromSeed } from "@nats-io/nkeys";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { silentLog } from "#actor/log.ts";
-import { askCoordinator } from "#bus/agent-client.ts";
+import { askCoordinator, askForLane } from "#bus/agent-client.ts";
 import { type Connection, connect } from "#bus/connection.ts";
 import { newAgentSecrets, publicKeysOf } from "#bus/identity/agent-keys.ts";
 import { userToken } from "#bus/identity/accounts.ts";
 import { type Credentials, readCredentials, signInOf, writeCredentials } from "#bus/identity/credentials.ts";
 import { farmOf } from "#bus/identity/identity-folder.ts";
+import { edgeApiPrefix } from "#bus/identity/permissions.ts";
 import { endOf, TokenRenewal } from "#bus/identity/token-renewal.ts";
 import { announce } from "#bus/presence.ts";
 import { tokenMs } from "#protocol/limits.ts";
-import { agentNamed, statementOf } from "#test/support/farm-builders.ts";
+import { ScriptedAgent } from "#test/support/scripted-agent.ts";
+import { agentNamed, buildRequest, built, chainNumber, statementOf } from "#test/support/farm-builders.ts";
 import { IdentifiedFarm } from "#test/support/identified-farm.ts";
 
 const withinMs = 8_000;
@@ -88,6 +90,25 @@ test("a revoked agent is cut off within seconds, does not come back, and its nei
   expect(disconnections).toEqual([]);
   expect((await farm.cli("agent", "ls")).out).toMatch(/lost +compile +revoked/);
   expect((await farm.cli("agent", "revoke", "nobody")).code).toBe(2);
+});
+
+test("the build of a revoked agent goes on elsewhere", async () => {
+  const scripted = async (name: string, idleSince: number) => {
+    const connection = await entered(await enrolled(name));
+    const door = { open: () => askForLane(connection, agentNamed(name), "compile", 1), apiPrefix: edgeApiPrefix };
+    return new ScriptedAgent(connection, "compile", name, { idleSince }, door);
+  };
+  await using lost = await scripted("lost", 1);
+  await using kept = await scripted("kept", 2);
+  await vi.waitFor(async () => expect((await online()).toSorted()).toEqual(["kept", "lost"]), withinMs);
+  await farm.ask("accepted", { v: 1, kind: "submit", chains: [buildRequest(1)] });
+  const first = await lost.next();
+  expect(await first.claim()).toMatchObject({ verdict: "go" });
+  await farm.ask("agent-revoked", { v: 1, kind: "revoke-agent", agent: lost.id });
+  const second = await kept.next();
+  expect(second.dispatch).toMatchObject({ chain: chainNumber(1), attempt: 2 });
+  expect(await second.claim()).toMatchObject({ verdict: "go" });
+  expect(await second.report(built())).toMatchObject({ verdict: "noted" });
 });
 
 test("what a revoked agent asks is refused, also while its connection is there", async () => {

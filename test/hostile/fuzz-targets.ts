@@ -7,6 +7,8 @@ import { StoredChain } from "#protocol/chain-versions.ts";
 import { decode, encode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
 import { Ask, AskAnswer, Dispatch, PrefetchHint, Progress, StopOrder } from "#protocol/messages.ts";
+import { joinLineOf, readJoinLine } from "#protocol/join-line.ts";
+import { PairAnswer, PairAsk } from "#protocol/pairing.ts";
 import { Awaited, Sightings } from "#protocol/sighting.ts";
 import { bundleLimits, readTar } from "#toolchain/archive.ts";
 import { cleanLine, ToolOutput } from "#toolchain/tool-output.ts";
@@ -44,6 +46,8 @@ const schemas = [
   Progress,
   StopOrder,
   Awaited,
+  PairAnswer,
+  PairAsk,
   Sightings,
 ];
 const greeting = [0x00, 0x02, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45];
@@ -59,6 +63,12 @@ export const fuzzTargets: readonly FuzzTarget[] = [
       encode(uploadDispatch(1)),
     ],
     bears: (bytes) => schemas.every((schema) => typeof decode(schema, bytes).ok === "boolean"),
+  },
+  {
+    name: "lines to join with",
+    runs: 300,
+    seeds: [Buffer.from(joinLineOf({ servers: "tls://farm.lan:4222", pin: "0".repeat(64), code: "c0de" }))],
+    bears: (bytes) => ["undefined", "object"].includes(typeof readJoinLine(Buffer.from(bytes).toString("latin1"))),
   },
   {
     name: "tars",

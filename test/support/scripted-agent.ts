@@ -12,7 +12,7 @@ import { silentLog } from "#actor/log.ts";
 import type { Delivery } from "#actor/lane-worker.ts";
 import type { Connection } from "#bus/connection.ts";
 import { askCoordinator } from "#bus/agent-client.ts";
-import { laneSource } from "#bus/lanes.ts";
+import { type LaneDoor, laneSource } from "#bus/lanes.ts";
 import { announce } from "#bus/presence.ts";
 import { Arrivals } from "#test/support/arrivals.ts";
 import { statementOf, type StatementOptions } from "#test/support/farm-builders.ts";
@@ -39,11 +39,12 @@ export class ScriptedAgent implements AsyncDisposable {
   readonly #beat: NodeJS.Timeout;
   #statement: Announcement;
 
-  constructor(connection: Connection, lane: Lane, name: string, options: StatementOptions = {}) {
+  /** @param door of a farm with identity: it asks for its lane, as a real agent does */
+  constructor(connection: Connection, lane: Lane, name: string, options: StatementOptions = {}, door?: LaneDoor) {
     this.#connection = connection;
     this.#statement = statementOf(name, lane, options);
     this.id = this.#statement.agent;
-    const source = laneSource(connection, lane, this.id, this.#statement.slots, silentLog);
+    const source = laneSource(connection, lane, this.id, this.#statement.slots, silentLog, door);
     this.#orders = source.onStop(this.stops.push);
     this.#pulling = this.#pull(source.pull(this.#stopping.signal));
     this.#beat = setInterval(() => announce(connection, this.#statement), beatMs);

@@ -3,7 +3,8 @@ import { connect, createServer, type TLSSocket } from "node:tls";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { expect, test } from "vitest";
-import { authorityCertificate, pinOf, serverCertificate, spkiDigest } from "#bus/identity/authority.ts";
+import { authorityCertificate, pinOf, serverCertificate } from "#bus/identity/authority.ts";
+import { spkiDigest } from "#bus/identity/spki-digest.ts";
 
 const farm = () => ({ authority: generateKeyPairSync("ec", { namedCurve: "prime256v1" }).privateKey });
 const hosts = ["farm.example.org", "127.0.0.1", "fd00::1"];
