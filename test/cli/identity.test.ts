@@ -103,6 +103,8 @@ test.each([
   const hosts = nodes.flatMap(({ name }) => ["--host", `${name},127.0.0.1`]);
   expect((await identity("init", "--folder", folder, ...hosts)).code).toBe(0);
   const binary = await serverBinary();
+  const pids: number[] = [];
+  const said: string[] = [];
   await using running = new AsyncDisposableStack();
   for (const [index, { port, route, name }] of nodes.entries()) {
     const home = join(place.path, `${files.length}-${index}`);
@@ -110,7 +112,13 @@ test.each([
     const routes = Object.fromEntries(nodes.map((node, other) => [`n${other + 1}.lan:6222`, node.route]));
     const path = await installed(files[index] ?? "", home, { "0.0.0.0:4222": port, "0.0.0.0:6222": route, ...routes });
     const stop = new AbortController();
-    const ended = runProcess({ argv: [binary, "-c", path], env: plainEnvironment(), signal: stop.signal });
+    const ended = runProcess({
+      argv: [binary, "-c", path],
+      env: plainEnvironment(),
+      signal: stop.signal,
+      onStart: (pid) => pids.push(pid),
+      onLine: (line) => said.push(line),
+    });
     running.defer(async () => {
       stop.abort();
       await ended;
@@ -137,4 +145,11 @@ test.each([
   // Whoever shows nothing does not get further than to ask.
   const nobody = signIn({ servers, name: "nobody" });
   await expect(nobody).rejects.toThrow(/certificate|authori/i);
+  // As `systemctl reload` does it, when a certificate was renewed.
+  for (const pid of pids) process.kill(pid, "SIGHUP");
+  const reloads = () => said.filter((line) => line.includes("Reloaded: tls")).length;
+  const limits = { everyMs: 20, withinMs: 10_000 };
+  expect(await poll(systemClock, limits, () => (reloads() >= files.length ? true : undefined)), said.join("\n")).toBe(
+    true,
+  );
 });

@@ -65,7 +65,8 @@ afterAll(() => farm[Symbol.asyncDispose]());
 /** A configuration that uses them all, and whose program is another one at each edition. */
 function configurationOf(device: RealDevice, edition: number): string {
   const password = `!secret ota_${device.name}`;
-  const code = `ESP_LOGI("edition", "edition ${edition} with \${mqtt} \${web} \${guest}");`;
+  const own = `ESP_LOGI("edition", "edition ${edition} of ${device.name}");`;
+  const code = `${own} ESP_LOGI("secrets", "\${mqtt} \${web} \${guest} \${key}");`;
   const substitutions = [
     "mqtt: !secret mqtt_password",
     "web: !secret web_token",

@@ -11,7 +11,7 @@ import { mkdir, open, readFile } from "node:fs/promises";
 import { request } from "node:http";
 import { join } from "node:path";
 import { poll, systemClock } from "#actor/clock.ts";
-import { plainEnvironment } from "#actor/subprocess.ts";
+import { plainEnvironment, runProcess } from "#actor/subprocess.ts";
 import { testCacheFolder } from "#test/support/real-device.ts";
 
 const usualSocket = "/var/run/docker.sock";
@@ -38,6 +38,7 @@ async function ownEngine(folder: string): Promise<AsyncDisposable> {
     string,
     string,
   ];
+  const hadBridge = existsSync("/sys/class/net/docker0");
   const log = await open(logFile, "w");
   const child = spawn(
     "dockerd",
@@ -72,6 +73,9 @@ async function ownEngine(folder: string): Promise<AsyncDisposable> {
       const late = AbortSignal.timeout(endMsMax);
       late.addEventListener("abort", () => child.kill("SIGKILL"));
       await ended;
+      // It leaves its own bridge behind, which nobody uses.
+      const argv = ["ip", "link", "delete", "docker0"];
+      if (!hadBridge) await runProcess({ argv, env: plainEnvironment(), totalMs: 5_000 });
     },
   };
 }

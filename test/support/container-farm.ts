@@ -335,7 +335,7 @@ export class ContainerFarm implements AsyncDisposable {
         return behind === undefined ? true : undefined;
       }),
     );
-    if (seen === undefined) throw new Error("the copies do not become equal", { cause: behind });
+    if (seen === undefined) throw new Error(`the copies do not become equal: ${String(behind)}`);
   }
 
   /** A device on this machine, at the address by which the second network reaches it. */

@@ -56,7 +56,7 @@ async function baseImage(): Promise<string> {
 }
 
 /** The release of this machine, so that what is built in a container runs here. @returns its name */
-async function debianImage(): Promise<string> {
+export async function debianImage(): Promise<string> {
   const release = /^VERSION_CODENAME=(\w+)$/m.exec(await readFile("/etc/os-release", "utf8"))?.[1];
   if (release === undefined) throw new Error("/etc/os-release names no release of Debian");
   const name = `flashyard-test-debian:${release}-${digestOf(packages)}`;

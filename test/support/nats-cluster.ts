@@ -170,7 +170,7 @@ export class NatsCluster implements AsyncDisposable {
       return behind === undefined ? true : undefined;
     });
     await connection.close();
-    if (whole === undefined) throw new Error("the copies do not become equal", { cause: behind });
+    if (whole === undefined) throw new Error(`the copies do not become equal: ${String(behind)}`);
   }
 
   #node(name: NodeName): ClusterNode {
