@@ -16,13 +16,36 @@ export interface LogFields {
   readonly configuration?: string;
 }
 
-/** Secrets never reach a log, whatever object is logged. */
-const redact = ["password", "*.password", "*.*.password", "encryptionKey", "*.encryptionKey", "*.*.encryptionKey"];
+/** Of devices' targets and of credentials. */
+const secretNames: ReadonlySet<string> = new Set(["password", "encryptionKey", "seed", "unseal", "token", "secret"]);
+/** What is deeper is for no reader of a log. */
+const depthMax = 8;
+
+/** Secrets never reach a log, whatever is logged and however deep they lie in it. Sealed ones neither. */
+function withoutSecrets(value: unknown, depth = 0): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (depth > depthMax) return "[too deep]";
+  if (Array.isArray(value)) return value.map((one) => withoutSecrets(one, depth + 1));
+  // Errors, dates and buffers are pino's.
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, one]) => [
+      name,
+      secretNames.has(name) ? "[hidden]" : withoutSecrets(one, depth + 1),
+    ]),
+  );
+}
 
 /** @param level a pino level; `silent` turns the log off (tests). */
 export function createLog(fields: LogFields, level = "info"): Log {
   return pino(
-    { level, base: fields, redact, timestamp: pino.stdTimeFunctions.isoTime },
+    {
+      level,
+      base: fields,
+      formatters: { log: (logged) => withoutSecrets(logged) as Record<string, unknown> },
+      timestamp: pino.stdTimeFunctions.isoTime,
+    },
     pino.destination({ fd: 2, sync: true }),
   );
 }

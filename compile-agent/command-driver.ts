@@ -22,7 +22,7 @@ import { abortedStop, failed, fileFailure, type Attempt, type Stop } from "#tool
 import { failureOfEnd } from "#toolchain/esphome-command.ts";
 import { endOfProcess } from "#toolchain/process-end.ts";
 import { ToolOutput } from "#toolchain/tool-output.ts";
-import { isSecretsFile } from "#toolchain/redaction.ts";
+import { isSecretsFile, type Redact } from "#toolchain/redaction.ts";
 import { unpackBundle } from "#toolchain/unpack.ts";
 
 /** A manifest holds this many images. */
@@ -51,9 +51,8 @@ async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree):
   );
   if (!unpacked.ok) return unpacked;
   const secretsFiles = unpacked.files.filter(isSecretsFile);
-  const silent = () => undefined;
-  const run = await inPrivacy(tree.source, secretsFiles, request.onLine ?? silent, async (onLine) => {
-    return (await runCommand({ ...request, onLine }, tree)) ?? { ok: true };
+  const run = await inPrivacy(tree.source, secretsFiles, async (redact) => {
+    return (await runCommand(request, tree, redact)) ?? { ok: true };
   });
   if (!run.ok) return run;
   const folder = await workspace.resultFolder();
@@ -71,12 +70,16 @@ async function buildInTree(request: BuildRequest<CommandBuildSpec>, tree: Tree):
 }
 
 /** @returns why there is nothing to collect; undefined when the command succeeded. */
-async function runCommand(request: BuildRequest<CommandBuildSpec>, tree: Tree): Promise<Stop | undefined> {
+async function runCommand(
+  request: BuildRequest<CommandBuildSpec>,
+  tree: Tree,
+  redact: Redact,
+): Promise<Stop | undefined> {
   const { argv } = request.spec;
   const { source } = tree;
   const confined = await (request.sandbox ?? plainSandbox).confine(tree);
   const env = plainEnvironment({ NO_COLOR: "1", TERM: "dumb", GIT_TERMINAL_PROMPT: "0" });
-  const output = new ToolOutput();
+  const output = new ToolOutput(redact);
   const meter = new ProgressMeter(request.onProgress);
   meter.say({ phase: "compiling" });
   const result = await runProcess({

@@ -1,5 +1,5 @@
 /** Builds a configuration with ESPHome, in its warm tree and the environment of exactly the wanted version. */
-import { readFile, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { ArtifactManifest, Image } from "#protocol/artifact.ts";
 import { describeFailure } from "#protocol/failure.ts";
@@ -19,13 +19,14 @@ import {
   type Built,
 } from "#compile-agent/build.ts";
 import { findEsphomeArtifacts, type EsphomeArtifacts } from "#compile-agent/esphome-artifacts.ts";
-import { inPrivacy } from "#compile-agent/bundle-privacy.ts";
+import { configurationText, inPrivacy, isYaml } from "#compile-agent/bundle-privacy.ts";
 import { ProgressMeter } from "#compile-agent/output.ts";
 import { plainSandbox } from "#compile-agent/sandbox/sandbox.ts";
 import type { Tree } from "#compile-agent/workspace.ts";
 import { abortedStop, failed, fileFailure, type Attempt } from "#toolchain/attempt.ts";
 import { checkCompiler } from "#toolchain/compiler.ts";
 import type { EsphomeEnvironment, EsphomeEnvironments } from "#toolchain/esphome-environment.ts";
+import type { Redact } from "#toolchain/redaction.ts";
 import { runEsphome } from "#toolchain/esphome-command.ts";
 import { unpackBundle } from "#toolchain/unpack.ts";
 
@@ -84,24 +85,48 @@ async function buildInTree(
   tree: Tree,
   onLine: (line: string) => void,
 ): Promise<Attempt<Built>> {
-  const { spec, signal } = request;
+  const { spec } = request;
   const unpacked = await inTreeStage(request, "unpacking", tree, () =>
     unpackBundle(request.tar, tree.source, { owner: request.sandbox?.owner }),
   );
   if (!unpacked.ok) return unpacked;
-  if (!unpacked.files.includes(spec.entry)) {
+  const { files } = unpacked;
+  const privateFiles = [...files.filter(isYaml), resolvedConfiguration(spec.entry)];
+  return inPrivacy(tree.source, privateFiles, (redact) => buildUnpacked(request, env, tree, files, { onLine, redact }));
+}
+
+/**
+ * A configuration with its secrets in their places, which ESPHome keeps for commands that are not run here and no build reads
+ * (esphome/compiled_config.py, 2026.10.0).
+ */
+function resolvedConfiguration(entry: string): string {
+  return join(dirname(entry), ".esphome", "storage", `${basename(entry)}.validated.json`);
+}
+
+interface Reader {
+  readonly onLine: (line: string) => void;
+  readonly redact: Redact;
+}
+
+async function buildUnpacked(
+  request: EsphomeBuildRequest,
+  env: EsphomeEnvironment,
+  tree: Tree,
+  files: readonly string[],
+  reader: Reader,
+): Promise<Attempt<Built>> {
+  const { spec, signal } = request;
+  if (!files.includes(spec.entry)) {
     return failed({ kind: "bundle-refused", reason: `it does not hold the configuration ${spec.entry}` });
   }
-  if (await isForHost(tree.source, unpacked.files)) {
+  if (await isForHost(tree.source, files)) {
     const compiler = await checkCompiler({ environment: env.variables, ...(signal === undefined ? {} : { signal }) });
     if (!compiler.ok) return compiler;
   }
   const folder = await request.workspace.resultFolder();
   let isDone = false;
   try {
-    const result = await inPrivacy(tree.source, unpacked.files, onLine, (redacted) =>
-      compileAndKeep(request, env, tree, redacted, folder),
-    );
+    const result = await compileAndKeep(request, env, tree, reader, folder);
     isDone = result.ok;
     return result;
   } finally {
@@ -113,7 +138,7 @@ async function compileAndKeep(
   request: EsphomeBuildRequest,
   env: EsphomeEnvironment,
   tree: Tree,
-  onLine: (line: string) => void,
+  { onLine, redact }: Reader,
   folder: string,
 ): Promise<Attempt<Built>> {
   const { spec, signal, ledger, clock = systemClock } = request;
@@ -132,6 +157,7 @@ async function compileAndKeep(
       signal,
       ledger,
       onLine,
+      redact,
     });
     if (!run.ok) return run;
     const images = await inTreeStage(request, "collecting", tree, () => collect(request, tree.source, folder));
@@ -192,8 +218,8 @@ function manifestOf(
 
 /** Whether any file of the configuration chooses the `host` platform, which builds with this machine's own compiler. */
 async function isForHost(source: string, files: readonly string[]): Promise<boolean> {
-  for (const file of files) {
-    if (/\.ya?ml$/.test(file) && /^host:/m.test(await readFile(join(source, file), "utf8"))) return true;
+  for (const file of files.filter(isYaml)) {
+    if (/^host:/m.test((await configurationText(source, file)) ?? "")) return true;
   }
   return false;
 }

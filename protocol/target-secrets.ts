@@ -1,12 +1,13 @@
 /** The secrets in an upload's target: the only place that knows which of its fields are some. */
 import { z } from "zod";
 import type { ChainId } from "#protocol/ids.ts";
-import { OtaTarget, type UploadTarget } from "#protocol/job.ts";
+import { ApiTarget, OtaTarget, type UploadTarget } from "#protocol/job.ts";
 
 /** A target whose secrets are not sealed yet, within what the farm carries of each. */
 export const OpenOtaTarget = OtaTarget.extend({
   password: z.string().max(256).optional(),
   encryptionKey: z.string().max(64).optional(),
+  api: ApiTarget.extend({ encryptionKey: z.string().max(256).optional() }).optional(),
 });
 
 /** Each secret as `change` gives it back; undefined takes it away. */

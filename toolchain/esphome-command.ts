@@ -6,6 +6,7 @@ import type { Stage } from "#protocol/limits.ts";
 import { abortedStop, failed, type Attempt } from "#toolchain/attempt.ts";
 import type { EsphomeEnvironment } from "#toolchain/esphome-environment.ts";
 import { deadlineOf, endOfProcess } from "#toolchain/process-end.ts";
+import type { Redact } from "#toolchain/redaction.ts";
 import { esphomeFailure, ToolOutput } from "#toolchain/tool-output.ts";
 
 export interface EsphomeCommand {
@@ -24,6 +25,8 @@ export interface EsphomeCommand {
   readonly onLine?: ((line: string) => void) | undefined;
   /** The standard output is the answer and holds secrets: it is returned and goes nowhere else when the command succeeds. */
   readonly keepsStdout?: boolean;
+  /** Keeps the secrets of a bundle out of its lines and its failure; absent: there is no bundle. */
+  readonly redact?: Redact;
   /** How it is started where it runs foreign code; absent: as it is. */
   readonly confinement?: Confinement;
 }
@@ -32,7 +35,7 @@ const unconfined: Confinement = (start) => start;
 
 /** Failures: those of `esphomeFailure`, `deadline`, `toolchain-missing` when it cannot be started. */
 export async function runEsphome(command: EsphomeCommand): Promise<Attempt<{ readonly stdout: string }>> {
-  const output = new ToolOutput();
+  const output = new ToolOutput(command.redact);
   const stdout: Buffer[] = [];
   const { confinement = unconfined } = command;
   const argv = [command.env.esphome, ...command.args];

@@ -1,6 +1,7 @@
 /** Reads what a tool prints: cleans every line, keeps the error's own lines, and knows a few phrases that change the verdict. */
 import { stripVTControlCharacters } from "node:util";
 import type { Failure } from "#protocol/failure.ts";
+import type { Redact } from "#toolchain/redaction.ts";
 import { isDiskFull } from "#toolchain/pip-refusal.ts";
 
 const tailLinesMax = 40;
@@ -38,6 +39,7 @@ export function hideSecrets(line: string): string {
 
 /** Collects the lines of one run; keeps at most 40 of the error and the last 40 of everything. */
 export class ToolOutput {
+  readonly #redact: Redact;
   readonly #recent: string[] = [];
   readonly #errors: string[] = [];
   #follows = 0;
@@ -46,9 +48,14 @@ export class ToolOutput {
   #secretDepth: number | undefined;
   #notices = new Map<Notice, string>();
 
+  /** @param redact done to a line before any of it is cut, kept or shown */
+  constructor(redact: Redact = (line) => line) {
+    this.#redact = redact;
+  }
+
   /** @returns the line as it may be shown. */
   push(raw: string): string {
-    const line = this.#hide(cleanLine(raw));
+    const line = this.#hide(this.#redact(cleanLine(raw)));
     for (const [notice, phrase] of noticePhrases) if (phrase.test(line)) this.#notices.set(notice, line);
     this.#collect(line.trimEnd().slice(0, tailLineCharactersMax));
     return line;

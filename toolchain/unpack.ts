@@ -160,6 +160,12 @@ async function clearWay(folder: string, path: string, checked: Set<string>, owne
   checked.add(path);
 }
 
+/** Removes files of the bundle, which the next unpacking brings again; never through a link that a build left behind. */
+export async function removeFiles(folder: string, files: readonly string[]): Promise<void> {
+  const checked = new Set<string>();
+  for (const path of files) await remove(folder, path, checked);
+}
+
 /** Removes a file of an earlier bundle, and the folders that it leaves empty. */
 async function remove(folder: string, path: string, checked: Set<string>): Promise<void> {
   for (let above = dirname(path); above !== "."; above = dirname(above)) {

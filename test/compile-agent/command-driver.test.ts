@@ -81,6 +81,15 @@ test("the tree stays warm: make has nothing to do for the same bundle and builds
   expect(execFileSync(changed.images[0]!.path, { encoding: "utf8" })).toBe("on\n");
 });
 
+test("what a build prints of its secrets is shown by their names, and so is what is said of its failure", async () => {
+  await writeFile(join(project, "secrets.yaml"), "wifi: correct horse\n");
+  const lines: string[] = [];
+  const prints = ["sh", "-c", "echo with correct horse; echo 'a.c:1:1: error: \"correct horse\"' >&2; exit 1"];
+  const result = await build(prints, ["*.elf"], { onLine: (line) => lines.push(line) });
+  expect(lines.toSorted()).toEqual(['a.c:1:1: error: "«secret wifi»"', "with «secret wifi»"]);
+  expect(result).toMatchObject({ failure: { kind: "compiler-exit", tail: ['a.c:1:1: error: "«secret wifi»"'] } });
+});
+
 test("a compiler error comes with its own lines", async () => {
   await writeFile(join(project, "src/blink.h"), "#define BLINKS nonsense\n");
   const result = await build(cc, ["*.elf"]);

@@ -32,6 +32,7 @@ let folder: string;
 let env: EsphomeEnvironment;
 let workspace: Workspace;
 
+const porchName = Configuration.parse("porch");
 const porch = `esphome:
   name: porch
   includes: [hello.h]
@@ -80,8 +81,7 @@ async function buildBytes(bundle: Buffer, more: Partial<EsphomeBuildRequest> = {
   if (!inflated.ok) return inflated;
   const { tar } = inflated;
   const spec = specOf(bundle);
-  const configuration = Configuration.parse("porch");
-  return buildWithEsphome({ spec, tar, configuration, workspace, environments, ...more });
+  return buildWithEsphome({ spec, tar, configuration: porchName, workspace, environments, ...more });
 }
 
 async function buildPorch(more: Partial<EsphomeBuildRequest> = {}) {
@@ -182,6 +182,18 @@ describe("a build", () => {
     expect(image.includes(cold.manifest.esphome!.buildTimeStr)).toBe(true);
     expect(new Set(progress.map(({ phase }) => phase))).toEqual(new Set(["environment", "compiling", "linking"]));
     expect(progress.at(-1)).toEqual({ phase: "linking", percent: 100 });
+  });
+
+  test("leaves no YAML in its tree, nor what ESPHome has resolved of it, and keeps the rest", async () => {
+    const source = await workspace.withTree(
+      { version, configuration: porchName },
+      undefined,
+      async (tree) => tree.source,
+    );
+    const left = (await readdir(source ?? "", { recursive: true })).filter((path) => !path.includes("/build/"));
+    expect(left).toContain("hello.h");
+    expect(left).toContain(".esphome/storage/porch.yaml.json");
+    expect(left.filter((path) => /\.ya?ml$|validated/.test(path))).toEqual([]);
   });
 
   test("of the same bundle is warm and gives the same binary", async () => {

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { redactFailure, redactor, secretsIn } from "#toolchain/redaction.ts";
+import { esphomeFailure, ToolOutput } from "#toolchain/tool-output.ts";
+import { redactor, secretsIn } from "#toolchain/redaction.ts";
 
 const yaml = `
 esphome:
@@ -49,7 +50,48 @@ test("a line shows the name of a secret instead of it, also where one holds anot
     "joins with «secret wifi», then «secret pin», then «secret pin»5",
   );
   expect(redactor([])("joins with 1234")).toBe("joins with 1234");
-  const failure = { kind: "config-invalid", exitCode: 2, tail: ["password: 1234-5678"] } as const;
-  expect(redactFailure({ ...failure, tail: [...failure.tail] }, redact).tail).toEqual(["password: «secret wifi»"]);
-  expect(redactFailure({ kind: "internal", detail: "1234" }, redact)).toEqual({ kind: "internal", detail: "1234" });
+});
+
+test("a secret is known as C++, JSON, Python and YAML write it", () => {
+  const value = `it's "quoted" \\ ä`;
+  const redact = redactor([{ name: "odd", value }]);
+  const forms = [
+    value,
+    `it's \\042quoted\\042 \\134 \\303\\244`,
+    JSON.stringify(value).slice(1, -1),
+    `it's "quoted" \\\\ ä`,
+    value.replace("'", "''"),
+  ];
+  expect(new Set(forms).size).toBe(5);
+  for (const form of forms) expect(redact(`set("${form}")`)).toBe(`set("«secret odd»")`);
+});
+
+test("of a secret of several lines each line is one", () => {
+  const text = "certificate: |\n  MIIBszCC\n  abc\n  q83vEjRW\n";
+  expect(secretsIn("secrets.yaml", text).map(({ value }) => value)).toEqual(["MIIBszCC", "q83vEjRW"]);
+});
+
+test("a name brings nothing into a line that a reader must not see, and no secret", () => {
+  const redact = redactor([
+    { name: "a\u001b[31m\u202e»", value: "abcdef" },
+    { name: "word", value: "secret" },
+  ]);
+  expect(redact("abcdef is a secret")).toBe("«secret a??31m??» is a «secret word»");
+});
+
+test("neither the line nor the failure of a tool has a part of a secret, also where its line is cut", () => {
+  const output = new ToolOutput(redactor([{ name: "ota", value: "hunter2-hunter2" }]));
+  const shown = output.push(`main.cpp:1:2: error: ${"x".repeat(370)} \u001b[31mhunter2\u001b[0m-hunter2`);
+  expect(shown).toContain("«secret ota»");
+  expect(`${shown} ${output.tail().join(" ")}`).not.toContain("hunter");
+});
+
+test("the detail of what a machine lacks has no secret either", () => {
+  const output = new ToolOutput(redactor([{ name: "git", value: "ghp_0123456789" }]));
+  output.push("  unable to access 'https://ghp_0123456789@example.invalid/x.git/'");
+  expect(esphomeFailure(1, output, "folder")).toEqual({
+    kind: "toolchain-missing",
+    missing: "a download that the build needs",
+    detail: "unable to access 'https://«secret git»@example.invalid/x.git/'",
+  });
 });
