@@ -100,6 +100,8 @@ export interface AgentSigner {
   hasSigned(user: UserKey, text: string, signature: string): boolean;
   /** A token with which the owner of the key is this agent. @param expiresAt ms since 1970 */
   sign(agent: AgentId, lane: Lane, user: UserKey, expiresAt: number): Promise<string>;
+  /** To it is sealed what only the farm is to read. */
+  readonly seal: SealKey;
   /** What was sealed to the farm; undefined when it was not, or for another purpose. */
   unseal(sealed: string, purpose: string): string | undefined;
   /** What the key of a stored content follows from, 32 bytes. */

@@ -1,10 +1,12 @@
 /**
- * Secrets on their way from a record to the agent that needs them.
+ * Secrets on their way from a request to its record, and from there to the agent that needs them.
  *
- * 1. In a farm with identity no dispatch holds a secret that anybody but its agent can read.
+ * 1. In a farm with identity no record holds a secret that anybody but the farm can read, and no dispatch one that anybody but its
+ *    agent can.
  */
 import type { AgentSigner } from "#actor/coordinator-ports.ts";
 import { isSealed, seal } from "#actor/sealing.ts";
+import type { ChainRequest } from "#protocol/admin.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { AgentId, ChainId } from "#protocol/ids.ts";
 import type { Dispatch } from "#protocol/messages.ts";
@@ -26,6 +28,17 @@ export function addressing(
       throw new UnavailableError("not-paired", `${agent} has no key to which secrets can be sealed`);
     const readdressed = (secret: string) => seal(key, plain(identity, chain, secret), secretPurpose(chain));
     return { ...dispatch, target: withSecrets(target, readdressed) } as Dispatch;
+  };
+}
+
+/** A request as its record holds it: a command line has sealed its secrets, and whoever has not is not believed to have none. */
+export function keeping(identity: Pick<AgentSigner, "seal"> | undefined): (request: ChainRequest) => ChainRequest {
+  if (identity === undefined) return (request) => request;
+  return (request) => {
+    const { id, upload } = request;
+    if (upload === undefined) return request;
+    const sealed = (secret: string) => (isSealed(secret) ? secret : seal(identity.seal, secret, secretPurpose(id)));
+    return { ...request, upload: { ...upload, target: withSecrets(upload.target, sealed) } };
   };
 }
 

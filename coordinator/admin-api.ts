@@ -1,5 +1,11 @@
 /** Answers the CLI. Requests that change the farm become events; questions are answered from the farm as committed. */
-import { type AdminAnswer, type AdminRequest, type ChainView, StatedRequest } from "#protocol/admin.ts";
+import {
+  type AdminAnswer,
+  type AdminRequest,
+  type ChainRequest,
+  type ChainView,
+  StatedRequest,
+} from "#protocol/admin.ts";
 import { type Chain, configurationsOf, jobsOf, withoutSecrets } from "#protocol/chain.ts";
 import { decode } from "#protocol/envelope.ts";
 import { messageOf } from "#protocol/errors.ts";
@@ -37,6 +43,8 @@ export interface AdminPorts {
   readonly builders: BuilderDesk;
   readonly audit: Audit;
   readonly desk: ObjectDesk;
+  /** A request as its record is to hold it. */
+  readonly keep: (request: ChainRequest) => ChainRequest;
   /** @throws UnavailableError */
   pruneCache(before: number): Promise<Pruned>;
   readonly startedAt: number;
@@ -102,7 +110,7 @@ async function answerRequest(ports: AdminPorts, request: AdminRequest, call: Cal
         const message = `the request for ${large.configuration} is larger than the ${askBytesMax} bytes that a chain may have`;
         return answer({ kind: "refused", code: "too-large", message });
       }
-      const chains = request.chains.filter(({ id }) => !ports.isKnown(id));
+      const chains = request.chains.filter(({ id }) => !ports.isKnown(id)).map(ports.keep);
       if (chains.length === 0) {
         return answer({ kind: "accepted", chains: request.chains.map((chain) => chain.id), superseded: [] });
       }

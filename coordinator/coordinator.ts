@@ -18,7 +18,7 @@ import type { Chain } from "#protocol/chain.ts";
 import { type AgentId, type ChainId, JobName, jobRef } from "#protocol/ids.ts";
 import { atomicRecordsMax } from "#protocol/limits.ts";
 import type { PrefetchHint, Progress } from "#protocol/messages.ts";
-import { addressing } from "#coordinator/address.ts";
+import { addressing, keeping } from "#coordinator/address.ts";
 import { serveAdmin } from "#coordinator/admin-api.ts";
 import { recallBlocked } from "#coordinator/agent-artifacts.ts";
 import { AgentWatch } from "#coordinator/agent-watch.ts";
@@ -149,6 +149,7 @@ export class Coordinator implements Service {
         builders: this.#builders,
         audit: new Audit((entry) => this.#ports.audit(entry)),
         desk: this.#desk,
+        keep: keeping(this.#ports.identity),
         pruneCache: (before) => pruneCache(this.#ports, this.#memory, () => this.#farm, before, this.#clock.now()),
         startedAt: this.#clock.now(),
         farm: () => ({ ...this.#farm, knowledge: this.#memory.knowledge }),

@@ -22,6 +22,7 @@ export async function agentSigner(keys: FarmKeys, servers: string): Promise<Agen
   const { pin, authority, seal } = await farmOf(keys);
   return {
     pin,
+    seal,
     introduce: (nonce) => {
       const text = Buffer.from(introductionText(pin, nonce, seal));
       const signature = sign("sha256", text, { key: keys.authority, dsaEncoding: "ieee-p1363" });

@@ -2,11 +2,19 @@ import { createPrivateKey } from "node:crypto";
 import { expect, test } from "vitest";
 import { isSealed, seal } from "#actor/sealing.ts";
 import { newAgentSecrets, publicKeysOf } from "#bus/identity/agent-keys.ts";
-import { addressing } from "#coordinator/address.ts";
+import { addressing, keeping } from "#coordinator/address.ts";
 import { ConfirmDispatch, type Dispatch, UploadDispatch } from "#protocol/messages.ts";
 import { secretPurpose } from "#protocol/target-secrets.ts";
 import { opened } from "#upload-agent/open-secrets.ts";
-import { agentNamed, chainNumber, configurationNamed, manifestOfBuild, targetAt } from "#test/support/farm-builders.ts";
+import {
+  agentNamed,
+  buildRequest,
+  chainNumber,
+  configurationNamed,
+  manifestOfBuild,
+  targetAt,
+  uploadRequest,
+} from "#test/support/farm-builders.ts";
 import { compileDispatch } from "#test/support/lane-bench.ts";
 import { open } from "#actor/sealing.ts";
 
@@ -85,4 +93,17 @@ test("an open farm's jobs, and jobs without a target, go as they are", () => {
   expect(address(uploader, compileDispatch(1))).toEqual(compileDispatch(1));
   expect(opened(upload(), undefined)).toEqual(upload());
   expect(isSealed(toFarm(""))).toBe(true);
+});
+
+test("a request whose sender has not sealed its secrets is sealed before it is kept", () => {
+  const keep = keeping({ seal: publicKeysOf(farm).seal });
+  const plain = uploadRequest(1);
+  const request = { ...plain, upload: { ...plain.upload!, target: upload().target } };
+  const kept = keep(request);
+  expect(JSON.stringify(kept)).not.toContain("hunter2");
+  const sent = address(uploader, { ...upload(), target: kept.upload!.target });
+  expect(opened(sent, unseal)).toEqual(upload());
+  expect(keep(kept)).toEqual(kept);
+  expect(keep(buildRequest(2))).toEqual(buildRequest(2));
+  expect(keeping(undefined)(request)).toEqual(request);
 });

@@ -14,6 +14,7 @@ const signer: AgentSigner = {
   introduce: () => Promise.reject(new UnavailableError("no", "nobody asks")),
   hasSigned: () => true,
   sign: (agent, lane, user, expiresAt) => Promise.resolve(`${lane} ${agent} ${user} ${expiresAt}`),
+  seal: "A".repeat(43),
   unseal: () => undefined,
   vouch: () => "vouch",
   contentSecret: () => new Uint8Array(32),
