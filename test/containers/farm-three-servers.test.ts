@@ -108,7 +108,7 @@ test("the server that leads the chains is killed in the middle of a build, and n
   await farm.kill(leader);
   await expectInstalledOnce(install, lamp, { edition, before });
   await farm.startAgain(leader);
-  await farm.untilWhole();
+  await farm.untilServes(leader);
 });
 
 test("a build server that is revoked in the middle of a build gets nothing more, and the other one builds", async () => {

@@ -19,7 +19,6 @@ import { give, toolchainMounts } from "#test/support/container-mounts.ts";
 import { containerEngine } from "#test/support/container-engine.ts";
 import { type FarmImage, farmImages, imageOf } from "#test/support/farm-images.ts";
 import { type Edition, RealDevice, testCacheFolder } from "#test/support/real-device.ts";
-import { laggingIn } from "#test/support/nats-cluster.ts";
 import { Cli } from "#test/support/real-farm.ts";
 import { temporaryFolder, type TemporaryFolder } from "#test/support/temporary-folder.ts";
 
@@ -294,9 +293,13 @@ export class ContainerFarm implements AsyncDisposable {
     return part;
   }
 
-  async #as<T>(who: "admin" | "coordinator", work: (connection: Connection) => Promise<T>): Promise<T> {
+  async #as<T>(
+    who: "admin" | "coordinator",
+    work: (connection: Connection) => Promise<T>,
+    servers = this.servers,
+  ): Promise<T> {
     const path = join(this.#identity, `${who}.json`);
-    const { connection } = await signIn({ path, servers: this.servers, name: "flashyard test" });
+    const { connection } = await signIn({ path, servers, name: "flashyard test" });
     try {
       return await work(connection);
     } finally {
@@ -326,16 +329,20 @@ export class ContainerFarm implements AsyncDisposable {
     return `n${number}`;
   }
 
-  /** Until the loss of one more server can be borne. */
-  async untilWhole(): Promise<void> {
-    let behind: unknown;
-    const seen = await this.#as("coordinator", (connection) =>
-      poll(systemClock, { everyMs: 200, withinMs: readyMsMax }, async () => {
-        behind = await laggingIn(connection).catch((error: unknown) => error);
-        return behind === undefined ? true : undefined;
-      }),
+  /** Until a server that has come back is one of the three again: JetStream answers there. */
+  async untilServes(name: string): Promise<void> {
+    const server = `tls://127.0.0.1:${this.#ports[Number(name.slice(1)) - 1]}`;
+    const seen = await poll(systemClock, { everyMs: 200, withinMs: readyMsMax }, () =>
+      this.#as(
+        "coordinator",
+        async (connection) => {
+          const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 1_000 });
+          return manager.getAccountInfo();
+        },
+        server,
+      ).catch(() => undefined),
     );
-    if (seen === undefined) throw new Error(`the copies do not become equal: ${String(behind)}`);
+    if (seen === undefined) throw new Error(`JetStream does not answer on ${name}`);
   }
 
   /** A device on this machine, at the address by which the second network reaches it. */

@@ -188,7 +188,7 @@ export class NatsCluster implements AsyncDisposable {
 }
 
 /** The first stream or consumer of which not every copy is up to date; undefined where all are. */
-export async function laggingIn(connection: Connection): Promise<string | undefined> {
+async function laggingIn(connection: Connection): Promise<string | undefined> {
   const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 1_000 });
   for await (const { cluster, config } of manager.streams.list()) {
     const groups = [{ name: config.name, cluster }];
