@@ -6,10 +6,12 @@
  */
 import { readFileSync } from "node:fs";
 import { type Clock, poll, systemClock } from "#actor/clock.ts";
-import { familyOf, listProcesses } from "#actor/process-table.ts";
+import { familyOf, type ListedProcess, listProcesses } from "#actor/process-table.ts";
 
 /** SIGKILL takes milliseconds; what is left after this is stuck in the kernel. */
 const strayEndMsMax = 10_000;
+/** Some first processes of a machine reap what it inherits once a second; what takes longer hurts nobody but the next command. */
+const reapedMsMax = 5_000;
 
 export class UserProcesses {
   readonly #uid: number;
@@ -33,14 +35,23 @@ export class UserProcesses {
       for (const pid of strays) kill(pid);
       return strays.length === 0 ? true : undefined;
     });
+    // What is dead and not reaped counts for the limit of the user's processes, and the next command could start none.
+    const limits = { everyMs: 10, withinMs: reapedMsMax };
+    await poll(this.#clock, limits, () => (this.#beyondCommands().length === 0 ? true : undefined));
     return isGone === true;
   }
 
   /** Process ids; all of the user's where no command runs. */
   strays(): readonly number[] {
+    return this.#beyondCommands()
+      .filter(({ isDead }) => !isDead)
+      .map(({ pid }) => pid);
+  }
+
+  #beyondCommands(): readonly ListedProcess[] {
     const listed = listProcesses();
     const ours = familyOf(this.#leaders, listed);
-    return listed.filter(({ pid, isDead }) => !isDead && !ours.has(pid) && this.#owns(pid)).map(({ pid }) => pid);
+    return listed.filter(({ pid }) => !ours.has(pid) && this.#owns(pid));
   }
 
   #owns(pid: number): boolean {
