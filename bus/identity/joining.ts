@@ -4,8 +4,9 @@
  * 1. Nothing is said to a server before it has shown that it is the farm's: by its certificate where there is TLS, and in any case by a
  *    signature of the farm's authority over a number that was just made.
  */
-import { randomBytes, verify, X509Certificate } from "node:crypto";
+import { randomBytes, sign, verify, X509Certificate } from "node:crypto";
 import { fromSeed } from "@nats-io/nkeys";
+import { signingKeyOf } from "#actor/nkey.ts";
 import { UsageError } from "#protocol/errors.ts";
 import type { JoinLine } from "#protocol/join-line.ts";
 import { pairSubject } from "#protocol/names.ts";
@@ -94,7 +95,7 @@ export function askToRenew(connection: Connection, { role, seed, farm }: Credent
   return ask(connection, { v: 1, kind: "renew", agent, user, nonce, signature });
 }
 
+/** By node's own Ed25519: the library's is plain JavaScript, and an agent renews its token at each start. */
 function signed(seed: string, text: string): string {
-  const key = fromSeed(new TextEncoder().encode(seed));
-  return Buffer.from(key.sign(new TextEncoder().encode(text))).toString("base64url");
+  return sign(null, Buffer.from(text), signingKeyOf(seed)).toString("base64url");
 }
