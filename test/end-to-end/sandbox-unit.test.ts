@@ -8,7 +8,7 @@ import { bubblewrapArguments } from "#compile-agent/sandbox/bubblewrap.ts";
 import { temporaryFolder } from "#test/support/temporary-folder.ts";
 
 const nobody = 65_534;
-const unit = readFileSync(join(import.meta.dirname, "../../../deploy/systemd/flashyard-compile-agent.service"), "utf8");
+const unit = readFileSync(join(import.meta.dirname, "../../deploy/systemd/flashyard-compile-agent.service"), "utf8");
 
 /** What systemd does for a setting (systemd.exec(5)), as far as it concerns mounts. */
 const mounts: Readonly<Record<string, string>> = {
