@@ -3,24 +3,23 @@
  *
  * 1. The keys are on disk before the farm hears of them: a code that was used is of no use to other keys.
  */
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { messageOf, UsageError } from "#protocol/errors.ts";
 import type { JoinLine } from "#protocol/join-line.ts";
 import { AgentIdentity, CodeHash } from "#protocol/pairing.ts";
 import { newAgentSecrets, publicKeysOf } from "#bus/identity/agent-keys.ts";
+import { Credentials } from "#bus/identity/credentials.ts";
 import { hashOfCode } from "#bus/identity/join-code.ts";
+import { replaceSecretFile } from "#bus/identity/secret-file.ts";
 
 const Candidate = z.object({
   v: z.literal(1),
   /** Of the code that the keys were made for. */
   hash: CodeHash,
   identity: AgentIdentity,
-  /** Of the NKey. */
-  seed: z.string().regex(/^SU[A-Z2-7]{56}$/),
-  /** X25519, PKCS #8 in PEM. */
-  unseal: z.string().max(500),
+  ...Credentials.pick({ seed: true, unseal: true }).required().shape,
 });
 export type Candidate = z.infer<typeof Candidate>;
 
@@ -38,8 +37,7 @@ export async function candidateIn(home: string, { code }: JoinLine, wish: Wish):
   const candidate = newCandidate(hash, wish);
   try {
     await mkdir(home, { recursive: true, mode: 0o700 });
-    await rm(path, { force: true });
-    await writeFile(path, `${JSON.stringify(candidate)}\n`, { mode: 0o600, flag: "wx", flush: true });
+    await replaceSecretFile(path, `${JSON.stringify(candidate)}\n`);
   } catch (error) {
     throw new UsageError("bad-home", `the folder ${home} cannot be used: ${messageOf(error)}`);
   }

@@ -1,17 +1,17 @@
 /**
- * What somebody signs in to a farm with, in one file that only its owner reads.
+ * What somebody signs in to a farm with, in one file that only its owner reads (`secret-file.ts`).
  *
- * 1. The file is whole or not there.
- * 2. Secret keys were made where they are used, and leave that process for this file only.
+ * 1. Secret keys were made where they are used, and leave that process for this file only.
  */
-import { randomBytes } from "node:crypto";
-import { mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
 import { messageOf, UsageError } from "#protocol/errors.ts";
 import { AgentId } from "#protocol/ids.ts";
 import { Lane } from "#protocol/job.ts";
+import { SealKey } from "#protocol/pairing.ts";
 import { inboxOf, nameInRequests } from "#bus/identity/permissions.ts";
+import { readSecretFile, replaceSecretFile } from "#bus/identity/secret-file.ts";
 import type { SignIn } from "#bus/connection.ts";
 
 export const Role = z.discriminatedUnion("kind", [
@@ -34,8 +34,8 @@ export const Credentials = z.object({
     pin: z.string().regex(/^[0-9a-f]{64}$/),
     /** The authority's certificate, PEM: whoever offers TLS shows one that it has signed. */
     authority: z.string().max(4_000),
-    /** X25519, raw, base64url: to it secrets are sealed. */
-    seal: z.base64url().length(43),
+    /** To it secrets are sealed. */
+    seal: SealKey,
   }),
   /** An agent's X25519, PKCS #8 in PEM: what it receives is sealed to it. */
   unseal: z.string().max(500).optional(),
@@ -44,32 +44,20 @@ export type Credentials = z.infer<typeof Credentials>;
 
 /** @returns undefined where there is no file. @throws UsageError `bad-credentials` for one that is none or that others may read */
 export async function readCredentials(path: string): Promise<Credentials | undefined> {
-  let text: string;
-  try {
-    const { mode } = await stat(path);
-    if ((mode & 0o077) !== 0) throw unusable(path, `others may read it: \`chmod 600 ${path}\``);
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    if (error instanceof UsageError) throw error;
-    throw unusable(path, messageOf(error));
-  }
-  const read = Credentials.safeParse(parsed(text));
+  const file = await readSecretFile(path, unusable);
+  if (file === undefined) return undefined;
+  const read = Credentials.safeParse(file.found);
   if (!read.success) throw unusable(path, "it is damaged, or of another version; join the farm anew");
   return read.data;
 }
 
-/** Invariant 1. @throws UsageError `bad-credentials` for the disk */
+/** @throws UsageError `bad-credentials` for the disk */
 export async function writeCredentials(path: string, credentials: Credentials): Promise<void> {
-  const draft = `${path}.${randomBytes(4).toString("hex")}`;
   try {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await writeFile(draft, `${JSON.stringify(credentials, undefined, 2)}\n`, { mode: 0o600, flag: "wx", flush: true });
-    await rename(draft, path);
+    await replaceSecretFile(path, `${JSON.stringify(credentials, undefined, 2)}\n`);
   } catch (error) {
     throw unusable(path, messageOf(error));
-  } finally {
-    await rm(draft, { force: true });
   }
 }
 
@@ -82,14 +70,6 @@ export function signInOf({ role, token, seed, farm }: Credentials): SignIn {
     authority: farm.authority,
     ...(name === undefined ? {} : { name }),
   };
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function unusable(path: string, reason: string): UsageError {

@@ -5,11 +5,12 @@
  * 2. The keys never leave this process but for that file.
  */
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
-import { link, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { createAccount, createOperator, fromSeed, type KeyPair } from "@nats-io/nkeys";
 import { z } from "zod";
 import { messageOf, UsageError } from "#protocol/errors.ts";
+import { createSecretFile, readSecretFile } from "#bus/identity/secret-file.ts";
 
 const Seed = z.string().regex(/^S[OA][A-Z2-7]{56}$/);
 
@@ -46,16 +47,10 @@ export async function farmKeysIn(path: string): Promise<FarmKeys> {
   const found = await readFarmKeys(path);
   if (found !== undefined) return found;
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const draft = `${path}.${randomBytes(4).toString("hex")}`;
-  await writeFile(draft, `${JSON.stringify(newKeys(), undefined, 2)}\n`, { mode: 0o600, flag: "wx" });
-  try {
-    // Fails where somebody was faster, and their keys are the farm's.
-    await link(draft, path).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "EEXIST") throw unusable(path, messageOf(error));
-    });
-  } finally {
-    await rm(draft, { force: true });
-  }
+  // Fails where somebody was faster, and their keys are the farm's.
+  await createSecretFile(path, `${JSON.stringify(newKeys(), undefined, 2)}\n`).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST") throw unusable(path, messageOf(error));
+  });
   const made = await readFarmKeys(path);
   if (made === undefined) throw unusable(path, "it was removed at once");
   return made;
@@ -63,17 +58,9 @@ export async function farmKeysIn(path: string): Promise<FarmKeys> {
 
 /** @returns undefined where there are none. @throws UsageError `bad-keys` */
 export async function readFarmKeys(path: string): Promise<FarmKeys | undefined> {
-  let text: string;
-  try {
-    const { mode } = await stat(path);
-    if ((mode & 0o077) !== 0) throw unusable(path, `others may read it: \`chmod 600 ${path}\``);
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    if (error instanceof UsageError) throw error;
-    throw unusable(path, messageOf(error));
-  }
-  const stored = StoredKeys.safeParse(parsed(text));
+  const file = await readSecretFile(path, unusable);
+  if (file === undefined) return undefined;
+  const stored = StoredKeys.safeParse(file.found);
   if (!stored.success) throw unusable(path, "it is damaged, or of another version; restore it from a backup");
   const { data } = stored;
   const pair = (name: (typeof keyNames)[number]) => fromSeed(new TextEncoder().encode(data[name]));
@@ -104,14 +91,6 @@ function newKeys(): StoredKeys {
 
 function pem({ privateKey }: { readonly privateKey: KeyObject }): string {
   return privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function unusable(path: string, reason: string): UsageError {

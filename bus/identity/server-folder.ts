@@ -3,16 +3,17 @@
  * `nats/` of the identity's, which goes to `/etc/flashyard/nats/` there.
  *
  * 1. A certificate that is for the same names, of the same farm and good for a while is kept; any other is made again with its key.
- * 2. Each file is whole or as it was.
+ * 2. Each file is whole or as it was, and read by its owner only: one of them is a key.
  */
-import { randomBytes, X509Certificate } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { X509Certificate } from "node:crypto";
+import { mkdir, readdir, readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { messageOf, UsageError } from "#protocol/errors.ts";
 import { type FarmTokens, operatorLines } from "#bus/identity/accounts.ts";
 import { authorityCertificate, serverCertificate } from "#bus/identity/authority.ts";
 import type { FarmKeys } from "#bus/identity/farm-keys.ts";
+import { replaceSecretFile } from "#bus/identity/secret-file.ts";
 
 /** Where the units and images have NATS's store; the servers keep there what they hear of accounts later. */
 export const accountsFolder = "/var/lib/flashyard/nats/accounts";
@@ -50,15 +51,15 @@ export async function writeServerFolder(options: ServerFolderOptions): Promise<S
   const authority = await authorityCertificate(keys);
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });
-    await replace(join(path, "identity.conf"), `${operatorLines(keys, tokens, accounts).join("\n")}\n`);
-    await replace(join(path, "authority.pem"), authority);
+    await replaceSecretFile(join(path, "identity.conf"), `${operatorLines(keys, tokens, accounts).join("\n")}\n`);
+    await replaceSecretFile(join(path, "authority.pem"), authority);
     const found = isRenewal ? undefined : await certificateIn(path);
     if (found !== undefined && isKept(found, hosts, authority, now)) {
       return { path, certificate: "kept", expiresAt: found.validToDate.getTime() };
     }
     const { certificate, key } = await serverCertificate(keys, hosts, now);
-    await replace(join(path, "server.key"), key);
-    await replace(join(path, "server.pem"), certificate);
+    await replaceSecretFile(join(path, "server.key"), key);
+    await replaceSecretFile(join(path, "server.pem"), certificate);
     return { path, certificate: "made", expiresAt: new X509Certificate(certificate).validToDate.getTime() };
   } catch (error) {
     throw new UsageError("bad-identity", `the server's folder ${path} cannot be written: ${messageOf(error)}`);
@@ -97,16 +98,5 @@ async function certificateIn(path: string): Promise<X509Certificate | undefined>
   } catch {
     // Whatever it is, it is no certificate that could be kept.
     return undefined;
-  }
-}
-
-/** Invariant 2. Only the owner reads it: one of the files is a key. */
-async function replace(path: string, text: string): Promise<void> {
-  const draft = `${path}.${randomBytes(4).toString("hex")}`;
-  try {
-    await writeFile(draft, text, { mode: 0o600, flag: "wx", flush: true });
-    await rename(draft, path);
-  } finally {
-    await rm(draft, { force: true });
   }
 }
