@@ -16,7 +16,7 @@ import { spkiDigest } from "#bus/identity/spki-digest.ts";
 import type { Candidate } from "#bus/identity/candidate.ts";
 import type { Credentials } from "#bus/identity/credentials.ts";
 import { inboxOf } from "#bus/identity/permissions.ts";
-import { pinnedAuthority } from "#bus/identity/server-chain.ts";
+import { pinnedAuthority } from "#bus/identity/pinned-authority.ts";
 import { request } from "#bus/rpc.ts";
 import { hasTls, requirePrivate, serversIn } from "#bus/server-addresses.ts";
 
