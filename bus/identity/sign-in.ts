@@ -47,7 +47,8 @@ export function requireRole(credentials: Credentials | undefined, path: string, 
   );
 }
 
-function describeRole(role: Role): string {
+/** As it stands in sentences. */
+export function describeRole(role: Role): string {
   switch (role.kind) {
     case "coordinator":
       return "a coordinator";

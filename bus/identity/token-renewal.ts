@@ -5,7 +5,6 @@
  * 2. The connection goes on; with the new token it comes back whenever it has to be made again. Only where the new one allows something
  *    else than the one before, as after an upgrade, it is made again at once.
  */
-import { z } from "zod";
 import type { Clock } from "#actor/clock.ts";
 import type { Log } from "#actor/log.ts";
 import { once, type Service } from "#actor/service.ts";
@@ -15,6 +14,7 @@ import type { PairAnswer } from "#protocol/pairing.ts";
 import { type Connection, connect } from "#bus/connection.ts";
 import { type Credentials, signInOf, writeCredentials } from "#bus/identity/credentials.ts";
 import { askToRenew, connectAsStranger } from "#bus/identity/joining.ts";
+import { claimsOf, endOf } from "#bus/identity/token-claims.ts";
 
 /** How often it looks at the clock, which may have been set meanwhile; and asks again where nobody has answered. */
 const lookMs = 60 * 60_000;
@@ -85,7 +85,7 @@ export class TokenRenewal implements Service {
     do {
       if (isDue) isDue = !(await this.#renew());
       await this.#clock.pause(isDue ? againMs : lookMs, signal);
-      isDue ||= endOf(this.#credentials.token) - this.#clock.now() < tokenRenewMs;
+      isDue ||= (endOf(this.#credentials.token) ?? Infinity) - this.#clock.now() < tokenRenewMs;
     } while (!signal.aborted);
   }
 
@@ -120,22 +120,7 @@ export class TokenRenewal implements Service {
   }
 }
 
-/** When a token ends (ms since 1970). */
-export function endOf(token: string): number {
-  const { exp } = claimsOf(token);
-  return exp === undefined ? Number.POSITIVE_INFINITY : exp * 1_000;
-}
-
 /** What a token allows, as text to compare. */
 function rightsOf(token: string): string {
-  return JSON.stringify(claimsOf(token).nats);
-}
-
-/** Of a token that the farm has given; whether its signature holds is for the server to say. */
-const Claims = z.object({ exp: z.number().optional(), nats: z.unknown() });
-
-/** The library that writes tokens would stay in an agent's memory for this (RFC 7519, section 3). */
-function claimsOf(token: string): z.infer<typeof Claims> {
-  const [, claims = ""] = token.split(".");
-  return Claims.parse(JSON.parse(Buffer.from(claims, "base64url").toString("utf8")));
+  return JSON.stringify(claimsOf(token)?.nats);
 }

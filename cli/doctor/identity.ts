@@ -6,6 +6,8 @@ import { messageOf } from "#protocol/errors.ts";
 import { spkiDigest } from "#bus/identity/spki-digest.ts";
 import { type Credentials, readCredentials } from "#bus/identity/credentials.ts";
 import { readFarmKeys } from "#bus/identity/farm-keys.ts";
+import { describeRole } from "#bus/identity/sign-in.ts";
+import { endOf } from "#bus/identity/token-claims.ts";
 import { type Check, failedCheck, ok, problem, warning } from "#cli/doctor/check.ts";
 import { duration } from "#cli/render.ts";
 
@@ -29,12 +31,8 @@ export async function checkCredentials(
   try {
     const credentials = await readCredentials(path);
     if (credentials !== undefined) {
-      const found = ok(name, `${path}: ${roleName(credentials)}`);
-      return [
-        found,
-        checkToken(tokenEnd(credentials.token), now, whose),
-        ...checkAuthority(credentials.farm, now, whose),
-      ];
+      const found = ok(name, `${path}: ${describeRole(credentials.role)}`);
+      return [found, checkToken(endOf(credentials.token), now, whose), ...checkAuthority(credentials.farm, now, whose)];
     }
     const missing = `there is no ${path}`;
     if (isNeeded) return [problem(name, missing, "pair the agent with the farm (docs/pairing.md)")];
@@ -43,23 +41,6 @@ export async function checkCredentials(
     return [warning(name, missing, fix)];
   } catch (error) {
     return [failedCheck(name, error, "give the file to its owner alone (chmod 600), or pair this machine anew")];
-  }
-}
-
-function roleName({ role }: Credentials): string {
-  if (role.kind === "agent") return `the ${role.lane} agent ${role.agent}`;
-  return role.kind === "admin" ? `the admin ${role.name}` : "a coordinator";
-}
-
-/** When a token ends (ms since 1970); undefined: never, NaN: it is none. The server checks its signature. */
-export function tokenEnd(token: string): number | undefined {
-  try {
-    const { exp } = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8")) as {
-      exp?: number;
-    };
-    return exp === undefined || exp === 0 ? undefined : exp * 1000;
-  } catch {
-    return Number.NaN;
   }
 }
 

@@ -10,7 +10,8 @@ import { userToken } from "#bus/identity/accounts.ts";
 import { type Credentials, readCredentials, signInOf, writeCredentials } from "#bus/identity/credentials.ts";
 import { farmOf } from "#bus/identity/identity-folder.ts";
 import { edgeApiPrefix } from "#bus/identity/permissions.ts";
-import { endOf, TokenRenewal } from "#bus/identity/token-renewal.ts";
+import { endOf } from "#bus/identity/token-claims.ts";
+import { TokenRenewal } from "#bus/identity/token-renewal.ts";
 import { announce } from "#bus/presence.ts";
 import { tokenMs } from "#protocol/limits.ts";
 import { ScriptedAgent } from "#test/support/scripted-agent.ts";
@@ -167,7 +168,7 @@ test("an agent renews its token by itself, goes on with its connection, and come
     expect(now?.token).not.toBe(credentials.token);
     return now!;
   }, withinMs);
-  expect(endOf(renewed.token) - endOf(credentials.token)).toBeGreaterThan(tokenMs / 2 - 60_000);
+  expect(endOf(renewed.token)! - endOf(credentials.token)!).toBeGreaterThan(tokenMs / 2 - 60_000);
   expect({ ...renewed, token: "" }).toEqual({ ...credentials, token: "" });
   await connection.reconnect();
   await heard(connection, "attic");

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createUser } from "@nats-io/nkeys";
 import { identityFolder, newCredentials } from "#bus/identity/identity-folder.ts";
+import { endOf } from "#bus/identity/token-claims.ts";
 import { checkBuilders, checkDevices, checkDrained, checkLane, checkReach, checkVersions } from "#cli/doctor/agents.ts";
 import type { Check } from "#cli/doctor/check.ts";
 import { checkStatus } from "#cli/doctor/coordinator.ts";
@@ -15,7 +16,6 @@ import {
   checkFarmKeys,
   checkMode,
   checkToken,
-  tokenEnd,
 } from "#cli/doctor/identity.ts";
 import { checkCache, checkFolderSpace, checkMemory, checkNode, checkSpace } from "#cli/doctor/machine.ts";
 import { checkAudit, checkChains, checkPayload, checkSignedIn, checkTransport } from "#cli/doctor/server.ts";
@@ -93,8 +93,8 @@ test("credentials that are missing, open to others, damaged or at their end", as
   await chmod(admin, 0o600);
   bad((await checkCredentials(admin, now, false))[0], "problem", "damaged", "anew");
   const ending = await userToken(keys, { kind: "admin", name: "ann" }, createUser(), now / 1000);
-  expect(tokenEnd(ending)).toBe(now);
-  expect(tokenEnd("nonsense")).toBeNaN();
+  expect(endOf(ending)).toBe(now);
+  expect(endOf("nonsense")).toBeNaN();
   good(checkToken(undefined, now));
   good(checkToken(now + 8 * dayMs, now));
   bad(checkToken(now + dayMs, now), "warning", "ends in", "renews");
