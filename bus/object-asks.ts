@@ -50,6 +50,8 @@ class AgentMessages implements ObjectMessages {
   readonly #client: JetStreamClient;
   readonly #end: TransferEnd;
   readonly #unseal: KeyObject;
+  /** Of contents that were asked about: what their keys follow from comes with the answer, and stays the same. */
+  readonly #secrets = new Map<Digest, string | undefined>();
 
   constructor({ connection, agent, unseal }: Asker, bucket: string, end: TransferEnd) {
     this.#unseal = unseal;
@@ -66,14 +68,16 @@ class AgentMessages implements ObjectMessages {
   }
 
   async meta(digest: Digest): Promise<ObjectMeta | "missing" | "corrupt"> {
-    const { message } = await this.#ask({ kind: "meta", digest }, "meta");
+    const { message, secret } = await this.#ask({ kind: "meta", digest }, "meta");
+    this.#secrets.set(digest, secret);
     if (message === undefined) return "missing";
     const { text, at, sequence: seq } = message;
     return readFoundMeta({ data: new TextEncoder().encode(text), time: new Date(at), seq });
   }
 
   async key(digest: Digest): Promise<ContentKey | undefined> {
-    const { secret } = await this.#ask({ kind: "meta", digest }, "meta");
+    if (!this.#secrets.has(digest)) await this.meta(digest);
+    const secret = this.#secrets.get(digest);
     if (secret === undefined) return undefined;
     const opened = open(this.#unseal, secret, contentContext(digest));
     if (opened !== undefined) return contentKey(Buffer.from(opened, "base64"));

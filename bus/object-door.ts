@@ -6,20 +6,14 @@
 import type { ObjectDoor } from "#actor/coordinator-ports.ts";
 import { UsageError } from "#protocol/errors.ts";
 import type { AgentId } from "#protocol/ids.ts";
-import { type Connection, translate } from "#bus/connection.ts";
+import type { Connection } from "#bus/connection.ts";
 import { chunkSubject, ownerIn, readFoundMeta, subjectsOwned } from "#bus/object-layout.ts";
-import { DirectMessages, TransferEnd } from "#bus/object-messages.ts";
+import { DirectMessages, inTransfer } from "#bus/object-messages.ts";
 import { isWhole } from "#bus/object-writer.ts";
 
 export function objectDoor(connection: Connection, bucket: string): ObjectDoor {
-  const open = async <T>(doing: string, work: (messages: DirectMessages) => Promise<T>): Promise<T> => {
-    using end = new TransferEnd(connection, undefined);
-    try {
-      return await work(await DirectMessages.open(connection, bucket, end));
-    } catch (error) {
-      throw translate(error, doing);
-    }
-  };
+  const open = <T>(doing: string, work: (messages: DirectMessages) => Promise<T>) =>
+    inTransfer(connection, { doing }, (end) => DirectMessages.open(connection, bucket, end), work);
   return {
     meta: (digest) =>
       open(`look for ${digest}`, async (messages) => {

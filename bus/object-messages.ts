@@ -14,7 +14,7 @@ import {
 import { headers as createHeaders } from "@nats-io/nats-core";
 import { UnavailableError } from "#protocol/errors.ts";
 import type { Digest } from "#protocol/ids.ts";
-import { type Connection, onDisconnect } from "#bus/connection.ts";
+import { type Connection, onDisconnect, translate } from "#bus/connection.ts";
 import { type ContentKey, contentKey } from "#bus/object-seal.ts";
 import { type MetaMessage, metaSubject, type ObjectMeta, readFoundMeta, streamOf } from "#bus/object-layout.ts";
 
@@ -67,6 +67,22 @@ export class TransferEnd implements Disposable {
 
   #end(code: string, message: string): void {
     this.#controller.abort(new UnavailableError(code, message));
+  }
+}
+
+/** Does something with a bucket's messages that ends with its signal or its connection. @throws UnavailableError, and what `work` throws */
+export async function inTransfer<M extends ObjectMessages, T>(
+  connection: Connection,
+  { doing, signal }: { readonly doing: string; readonly signal?: AbortSignal | undefined },
+  open: (end: TransferEnd) => Promise<M>,
+  work: (messages: M) => Promise<T>,
+): Promise<T> {
+  using end = new TransferEnd(connection, signal);
+  try {
+    end.check();
+    return await work(await open(end));
+  } catch (error) {
+    throw translate(error, doing);
   }
 }
 

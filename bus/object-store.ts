@@ -4,7 +4,7 @@
  */
 import { type Clock, systemClock } from "#actor/clock.ts";
 import { Digest } from "#protocol/ids.ts";
-import { type Connection, translate } from "#bus/connection.ts";
+import type { Connection } from "#bus/connection.ts";
 import { inOrder } from "#bus/in-order.ts";
 import { type Content, contentOf, type Draft, FileDraft, MemoryDraft, openContent } from "#bus/object-content.ts";
 import {
@@ -16,7 +16,13 @@ import {
   readMeta,
   streamOf,
 } from "#bus/object-layout.ts";
-import { DirectMessages, type ObjectMessages, type SecretOf, TransferEnd } from "#bus/object-messages.ts";
+import {
+  DirectMessages,
+  inTransfer,
+  type ObjectMessages,
+  type SecretOf,
+  type TransferEnd,
+} from "#bus/object-messages.ts";
 import { loadObject, type Refusal } from "#bus/object-reader.ts";
 import { isWhole, storeObject } from "#bus/object-writer.ts";
 import { readStream } from "#bus/stream-reader.ts";
@@ -146,18 +152,13 @@ export class ObjectStore {
     });
   }
 
-  async #exchange<T>(
+  #exchange<T>(
     doing: string,
     signal: AbortSignal | undefined,
     work: (messages: ObjectMessages) => Promise<T>,
   ): Promise<T> {
-    using end = new TransferEnd(this.#connection, signal);
-    try {
-      end.check();
-      return await work(await this.#access(this.#connection, this.#bucket, end));
-    } catch (error) {
-      throw translate(error, doing);
-    }
+    const open = (end: TransferEnd) => this.#access(this.#connection, this.#bucket, end);
+    return inTransfer(this.#connection, { doing, signal }, open, work);
   }
 }
 

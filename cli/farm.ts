@@ -13,7 +13,7 @@ import { directAccess, ObjectStore } from "#bus/object-store.ts";
 import { shownServers } from "#bus/server-addresses.ts";
 import { shown } from "#cli/clean-text.ts";
 import type { Session } from "#cli/session.ts";
-import { statedBy } from "#cli/stated-by.ts";
+import { statedBy } from "#actor/person.ts";
 
 export type AnswerOf<K extends AdminAnswer["kind"]> = Extract<AdminAnswer, { kind: K }>;
 

@@ -10,7 +10,7 @@ import type { Connection } from "#bus/connection.ts";
 import { askAdmin } from "#bus/farm-client.ts";
 import { newAgentSecrets, publicKeysOf } from "#bus/identity/agent-keys.ts";
 import { type Credentials, readCredentials, writeCredentials } from "#bus/identity/credentials.ts";
-import { statedBy } from "#cli/stated-by.ts";
+import { statedBy } from "#actor/person.ts";
 
 export interface LocalAgent {
   readonly name: string;

@@ -4,10 +4,10 @@
  *
  * 1. What is there and fits is kept: whoever has copied credentials elsewhere goes on with them.
  */
-import { userInfo } from "node:os";
 import { createPublicKey } from "node:crypto";
 import { join } from "node:path";
 import { createUser } from "@nats-io/nkeys";
+import { userName } from "#actor/person.ts";
 import { type FarmTokens, farmTokens, userToken } from "#bus/identity/accounts.ts";
 import { authorityCertificate, pinOf } from "#bus/identity/authority.ts";
 import { type Credentials, readCredentials, type Role, writeCredentials } from "#bus/identity/credentials.ts";
@@ -58,8 +58,8 @@ export async function newCredentials(path: string, keys: FarmKeys, member: Membe
 
 /** Whoever runs this process, as a name that a subject may hold. */
 function personName(): string {
-  const name = userInfo()
-    .username.toLowerCase()
+  const name = userName()
+    .toLowerCase()
     .replaceAll(/[^a-z0-9-]+/g, "-")
     .slice(0, 40);
   return name === "" ? "admin" : name;

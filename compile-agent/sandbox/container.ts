@@ -5,12 +5,16 @@
  *    engine lists it no more.
  */
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { plainEnvironment, runProcess, type ProcessStart } from "#actor/subprocess.ts";
-import { readableForPython } from "#compile-agent/sandbox/bubblewrap.ts";
-import { insideOf, type Sandbox, type SandboxPlace, type SandboxSettings } from "#compile-agent/sandbox/sandbox.ts";
-import { ourselves, takeTreeBack } from "#compile-agent/sandbox/tree-owner.ts";
+import {
+  insideOf,
+  roomOf,
+  type Sandbox,
+  type SandboxPlace,
+  type SandboxSettings,
+} from "#compile-agent/sandbox/sandbox.ts";
+import { ourselves } from "#compile-agent/sandbox/tree-owner.ts";
 import { measureTree } from "#compile-agent/tree-note.ts";
 import { hasSucceeded } from "#toolchain/process-end.ts";
 
@@ -26,16 +30,12 @@ const endScript = `"$1" rm --force "$2"; left=$("$1" ps --all --quiet --filter "
 
 /** @returns the sandbox, or why there is none */
 export function containerSandbox(settings: SandboxSettings, { sharedHome }: SandboxPlace): Sandbox | string {
-  const { image, engine, engineVariables, sharesTools, diskBytesMax } = settings;
+  const { image, engine, engineVariables, diskBytesMax } = settings;
   if (image === undefined) return "no image is named: set FLASHYARD_SANDBOX_IMAGE";
   return {
     level: "container",
     async confine(tree, environment) {
-      await takeTreeBack(tree);
-      const home = sharesTools ? sharedHome : join(tree.folder, "home");
-      await mkdir(home, { recursive: true, mode: 0o700 });
-      const readable = [...settings.readable, ...(environment === undefined ? [] : [environment])];
-      if (environment !== undefined) readable.push(...(await readableForPython(environment)));
+      const { home, readable } = await roomOf(tree, environment, settings, sharedHome);
       const mounts = [
         ...[home, tree.source].map((path) => mountOf(path, false)),
         // The record of the bundle's files, which the agent trusts when it unpacks the next one.

@@ -56,17 +56,27 @@ export const plainSandbox: Sandbox = {
   confine: async () => (start) => start,
 };
 
+/** What a build in a root of its own finds there beside its tree: its home, made, and folders that it may only read. */
+export async function roomOf(
+  tree: Tree,
+  environment: string | undefined,
+  settings: Pick<SandboxSettings, "readable" | "sharesTools">,
+  sharedHome: string,
+): Promise<{ readonly home: string; readonly readable: readonly string[] }> {
+  await takeTreeBack(tree);
+  const home = settings.sharesTools ? sharedHome : join(tree.folder, "home");
+  await mkdir(home, { recursive: true, mode: 0o700 });
+  const ofEnvironment = environment === undefined ? [] : [environment, ...(await readableForPython(environment))];
+  return { home, readable: [...settings.readable, ...ofEnvironment] };
+}
+
 /** @param sharedHome the home of all builds, where they share their tools. */
 export function bubblewrapSandbox(settings: SandboxSettings, sharedHome: string): Sandbox {
-  const { memoryBytesMax, processesMax, diskBytesMax, hasNetwork, sharesTools } = settings;
+  const { memoryBytesMax, processesMax, diskBytesMax, hasNetwork } = settings;
   return {
     level: "bubblewrap",
     async confine(tree, environment) {
-      await takeTreeBack(tree);
-      const home = sharesTools ? sharedHome : join(tree.folder, "home");
-      await mkdir(home, { recursive: true, mode: 0o700 });
-      const readable = [...settings.readable, ...(environment === undefined ? [] : [environment])];
-      if (environment !== undefined) readable.push(...(await readableForPython(environment)));
+      const { home, readable } = await roomOf(tree, environment, settings, sharedHome);
       const room = { source: tree.source, home, readable, hasNetwork, processesMax, fileBytesMax: diskBytesMax };
       const limits: ProcessLimits = {
         memoryBytesMax,
