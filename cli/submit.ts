@@ -7,7 +7,7 @@ import { type Chain, isSettled } from "#protocol/chain.ts";
 import { UnavailableError } from "#protocol/errors.ts";
 import { type AgentId, type ChainId, chainIdFrom, type Label } from "#protocol/ids.ts";
 import type { Lane } from "#protocol/job.ts";
-import { secretPurpose, withSecrets } from "#protocol/target-secrets.ts";
+import { secretPurpose, withRequestSecrets } from "#protocol/target-secrets.ts";
 import { isAtLeast, type SandboxLevel } from "#protocol/sandbox.ts";
 import { shown, widthOf } from "#cli/clean-text.ts";
 import { type ExitCode, exitCodes, worstOf } from "#cli/exit-codes.ts";
@@ -87,10 +87,9 @@ export async function submitAndFollow(
 
 /** Nobody on the way, and no disk, is to know what opens a device: only the farm, which tells the agent that flashes it. */
 function sealed({ credentials }: Farm, request: ChainRequest): ChainRequest {
-  const { upload, id } = request;
-  if (credentials === undefined || upload === undefined) return request;
-  const target = withSecrets(upload.target, (secret) => seal(credentials.farm.seal, secret, secretPurpose(id)));
-  return { ...request, upload: { ...upload, target } };
+  if (credentials === undefined) return request;
+  const purpose = secretPurpose(request.id);
+  return withRequestSecrets(request, (secret) => seal(credentials.farm.seal, secret, purpose));
 }
 
 /** Asks again while nobody answers; the coordinator starts no chain twice. */

@@ -11,7 +11,7 @@ import { UnavailableError } from "#protocol/errors.ts";
 import type { AgentId, ChainId } from "#protocol/ids.ts";
 import type { Dispatch } from "#protocol/messages.ts";
 import type { SealKey } from "#protocol/pairing.ts";
-import { secretPurpose, withSecrets } from "#protocol/target-secrets.ts";
+import { secretPurpose, withRequestSecrets, withSecrets } from "#protocol/target-secrets.ts";
 import type { Address } from "#coordinator/interpreter.ts";
 
 /** @param identity absent for an open farm, in which secrets stay as they are */
@@ -35,10 +35,8 @@ export function addressing(
 export function keeping(identity: Pick<AgentSigner, "seal"> | undefined): (request: ChainRequest) => ChainRequest {
   if (identity === undefined) return (request) => request;
   return (request) => {
-    const { id, upload } = request;
-    if (upload === undefined) return request;
-    const sealed = (secret: string) => (isSealed(secret) ? secret : seal(identity.seal, secret, secretPurpose(id)));
-    return { ...request, upload: { ...upload, target: withSecrets(upload.target, sealed) } };
+    const purpose = secretPurpose(request.id);
+    return withRequestSecrets(request, (secret) => (isSealed(secret) ? secret : seal(identity.seal, secret, purpose)));
   };
 }
 

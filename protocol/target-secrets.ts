@@ -1,5 +1,6 @@
 /** The secrets in an upload's target: the only place that knows which of its fields are some. */
 import { z } from "zod";
+import type { ChainRequest } from "#protocol/admin.ts";
 import type { ChainId } from "#protocol/ids.ts";
 import { ApiTarget, OtaTarget, type UploadTarget } from "#protocol/job.ts";
 
@@ -15,6 +16,13 @@ export function withSecrets<T extends UploadTarget>(target: T, change: (secret: 
 export function withSecrets(target: UploadTarget, change: (secret: string) => string | undefined): UploadTarget {
   if (target.kind === "ota") return withOtaSecrets(target, change);
   return target.network === undefined ? target : { ...target, network: withOtaSecrets(target.network, change) };
+}
+
+/** A request whose target's secrets are as `change` gives them back. */
+export function withRequestSecrets(request: ChainRequest, change: (secret: string) => string): ChainRequest {
+  const { upload } = request;
+  if (upload === undefined) return request;
+  return { ...request, upload: { ...upload, target: withSecrets(upload.target, change) } };
 }
 
 /** Without the password and the keys of update server and API. */
