@@ -100,6 +100,11 @@ export function defaultHome(env: NodeJS.ProcessEnv): string {
   return env["FLASHYARD_HOME"] ?? join(homedir(), ".local", "share", "flashyard");
 }
 
+/** What an agent signs in with, unless it is told otherwise. */
+export function credentialsFile(home: string): string {
+  return join(home, "credentials.json");
+}
+
 /** What people on this machine sign in with: FLASHYARD_CREDENTIALS, or what `flashyard up` has made. */
 export function defaultCredentials(env: NodeJS.ProcessEnv): string {
   return env["FLASHYARD_CREDENTIALS"] ?? join(defaultHome(env), "farm", "identity", "admin.json");
@@ -121,7 +126,7 @@ export function readAgentSettings(env: NodeJS.ProcessEnv, lane: Lane, machine = 
   const home = env["FLASHYARD_HOME"] ?? join(defaultHome(env), agent.data);
   return {
     servers: env["FLASHYARD_NATS_URL"],
-    credentials: env["FLASHYARD_CREDENTIALS"] ?? join(home, "credentials.json"),
+    credentials: env["FLASHYARD_CREDENTIALS"] ?? credentialsFile(home),
     agent: agent.data,
     home,
     cacheFolder: defaultCacheFolder(env),

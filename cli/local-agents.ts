@@ -1,7 +1,6 @@
 /** The agents of a farm on one machine: their names, and what they sign in with. */
 import { hostname } from "node:os";
-import { join } from "node:path";
-import { machineName } from "#actor/agent-settings.ts";
+import { credentialsFile, machineName } from "#actor/agent-settings.ts";
 import { type Clock, poll } from "#actor/clock.ts";
 import { InvariantError, UnavailableError, UsageError } from "#protocol/errors.ts";
 import { AgentId } from "#protocol/ids.ts";
@@ -43,7 +42,7 @@ export async function enrolLocally(
   farm: Pick<Credentials, "servers" | "farm">,
   limits: { readonly clock: Clock; readonly signal: AbortSignal },
 ): Promise<void> {
-  const path = join(home, "credentials.json");
+  const path = credentialsFile(home);
   const agent = AgentId.parse(name);
   const { seed, unseal } = (await readCredentials(path)) ?? {};
   const secrets = seed === undefined || unseal === undefined ? newAgentSecrets() : { seed, unseal };

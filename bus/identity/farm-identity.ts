@@ -3,6 +3,10 @@ import { join } from "node:path";
 import { UsageError } from "#protocol/errors.ts";
 import { type FarmKeys, readFarmKeys } from "#bus/identity/farm-keys.ts";
 
+/** The files of a folder of a farm's identity. */
+export const keysFile = (folder: string) => join(folder, "keys.json");
+export const coordinatorFile = (folder: string) => join(folder, "coordinator.json");
+
 export interface FarmIdentity {
   /** Absent: an open farm. */
   readonly keys?: FarmKeys;
@@ -18,9 +22,9 @@ export async function farmIdentity(env: NodeJS.ProcessEnv): Promise<FarmIdentity
   const named = env["FLASHYARD_CREDENTIALS"];
   const folder = env["FLASHYARD_IDENTITY"];
   if (folder === undefined) return named === undefined ? {} : { credentials: named };
-  const path = join(folder, "keys.json");
+  const path = keysFile(folder);
   const keys = await readFarmKeys(path);
-  if (keys !== undefined) return { keys, credentials: named ?? join(folder, "coordinator.json") };
+  if (keys !== undefined) return { keys, credentials: named ?? coordinatorFile(folder) };
   const message = `FLASHYARD_IDENTITY is ${folder}, and there is no ${path}: name the folder that \`flashyard up\` has made, <home>/identity, or restore it`;
   throw new UsageError("no-keys", message);
 }

@@ -11,6 +11,7 @@ import { userName } from "#actor/person.ts";
 import { type FarmTokens, farmTokens, userToken } from "#bus/identity/accounts.ts";
 import { authorityCertificate, pinOf } from "#bus/identity/authority.ts";
 import { type Credentials, readCredentials, type Role, writeCredentials } from "#bus/identity/credentials.ts";
+import { coordinatorFile, keysFile } from "#bus/identity/farm-identity.ts";
 import { type FarmKeys, farmKeysIn } from "#bus/identity/farm-keys.ts";
 
 export interface IdentityFolder {
@@ -26,9 +27,9 @@ export interface IdentityFolder {
 
 /** @param servers as FLASHYARD_NATS_URL. @throws UsageError `bad-keys`, `bad-credentials` */
 export async function identityFolder(folder: string, servers: string): Promise<IdentityFolder> {
-  const keys = await farmKeysIn(join(folder, "keys.json"));
+  const keys = await farmKeysIn(keysFile(folder));
   const [tokens, farm] = await Promise.all([farmTokens(keys, {}), farmOf(keys)]);
-  const [coordinator, admin] = [join(folder, "coordinator.json"), join(folder, "admin.json")];
+  const [coordinator, admin] = [coordinatorFile(folder), join(folder, "admin.json")];
   await keepCredentials(coordinator, keys, { role: { kind: "coordinator" }, servers, farm });
   await keepCredentials(admin, keys, { role: { kind: "admin", name: personName() }, servers, farm });
   return { folder, keys, tokens, coordinator, admin, farm };

@@ -5,6 +5,7 @@ import { defaultHome } from "#actor/agent-settings.ts";
 import { messageOf, UsageError } from "#protocol/errors.ts";
 import type { Connection } from "#bus/connection.ts";
 import type { Credentials } from "#bus/identity/credentials.ts";
+import { keysFile } from "#bus/identity/farm-identity.ts";
 import { requireRole } from "#bus/identity/sign-in.ts";
 import { identityFile, nameInIdentity } from "#cli/backup/contents.ts";
 import type { Backup } from "#cli/backup/read-backup.ts";
@@ -13,9 +14,6 @@ import type { Backup } from "#cli/backup/read-backup.ts";
 export function keysFolder(environment: NodeJS.ProcessEnv, named?: string): string {
   return named ?? environment["FLASHYARD_IDENTITY"] ?? join(defaultHome(environment), "farm", "identity");
 }
-
-export const coordinatorFile = (folder: string) => join(folder, "coordinator.json");
-export const keysFile = (folder: string) => join(folder, "keys.json");
 
 /** Whoever has no credentials is let in by a farm as well, to ask to be paired. @throws UsageError `no-keys` */
 export function requireKeys(connection: Connection, credentials: Credentials | undefined, path: string): void {

@@ -1,7 +1,7 @@
 /** `flashyard agent join`: this machine becomes an agent of a farm. */
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { defaultHome, machineName } from "#actor/agent-settings.ts";
+import { credentialsFile, defaultHome, machineName } from "#actor/agent-settings.ts";
 import { whileUnavailable } from "#actor/patience.ts";
 import { UnavailableError, UsageError } from "#protocol/errors.ts";
 import { AgentId } from "#protocol/ids.ts";
@@ -41,7 +41,7 @@ export async function runAgentJoin(session: Session, text: string, options: Join
   const lane = laneOf(options);
   const agent = AgentId.parse(options.name ?? `${machineName()}-${lane}`);
   const home = options.home ?? environment["FLASHYARD_HOME"] ?? join(defaultHome(environment), agent);
-  const path = join(home, "credentials.json");
+  const path = credentialsFile(home);
   await requireFree(path);
   if (!(await wants(session, { line, agent, lane, home, isSure: options.yes === true }))) return exitCodes.cancelled;
   const connection = await connectAsStranger(line);

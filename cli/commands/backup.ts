@@ -2,7 +2,8 @@
 import { signIn } from "#bus/identity/sign-in.ts";
 import type { BackupManifest } from "#cli/backup/contents.ts";
 import { nameInIdentity } from "#cli/backup/contents.ts";
-import { coordinatorFile, keysFolder, requireKeys } from "#cli/backup/keys-folder.ts";
+import { coordinatorFile } from "#bus/identity/farm-identity.ts";
+import { keysFolder, requireKeys } from "#cli/backup/keys-folder.ts";
 import { openBackup } from "#cli/backup/read-backup.ts";
 import { writeBackup } from "#cli/backup/write-backup.ts";
 import { type ExitCode, exitCodes } from "#cli/exit-codes.ts";

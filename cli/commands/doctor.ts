@@ -1,6 +1,6 @@
 /** `flashyard doctor`: what is missing for a farm that works, and what to do about it. */
 import { basename, join } from "node:path";
-import { thisMachine } from "#actor/agent-settings.ts";
+import { credentialsFile, thisMachine } from "#actor/agent-settings.ts";
 import { checkAgents, checkDevices } from "#cli/doctor/agents.ts";
 import { type Check, failedCheck } from "#cli/doctor/check.ts";
 import { checkStatus } from "#cli/doctor/coordinator.ts";
@@ -68,7 +68,7 @@ async function checkIdentity(session: Session, { homes, identities }: FoundRoles
   const now = session.clock.now();
   const own = await checkCredentials(session.credentials, now, false);
   const agents = await Promise.all(
-    homes.map((home) => checkCredentials(join(home, "credentials.json"), now, true, ` of ${basename(home)}`)),
+    homes.map((home) => checkCredentials(credentialsFile(home), now, true, ` of ${basename(home)}`)),
   );
   const keys = await Promise.all(identities.map(checkFarmKeys));
   return [...own, ...agents.flat(), ...keys.flat()];

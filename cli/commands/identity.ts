@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import { UsageError } from "#protocol/errors.ts";
 import { readCredentials } from "#bus/identity/credentials.ts";
+import { coordinatorFile, keysFile } from "#bus/identity/farm-identity.ts";
 import { readFarmKeys } from "#bus/identity/farm-keys.ts";
 import { farmTokens } from "#bus/identity/accounts.ts";
 import { farmOf, identityFolder, newCredentials } from "#bus/identity/identity-folder.ts";
@@ -58,7 +59,7 @@ export async function runIdentityRenew(session: Session, { folder }: IdentityOpt
 
 export async function runIdentityAdmin(session: Session, name: string, { folder }: IdentityOptions): Promise<ExitCode> {
   const keys = await keysIn(folder);
-  const coordinator = await readCredentials(join(folder, "coordinator.json"));
+  const coordinator = await readCredentials(coordinatorFile(folder));
   if (coordinator === undefined) {
     throw new UsageError("no-credentials", `there is no coordinator.json in ${folder}: \`flashyard identity init\``);
   }
@@ -76,7 +77,7 @@ export async function runIdentityAdmin(session: Session, name: string, { folder 
 }
 
 async function keysIn(folder: string) {
-  const keys = await readFarmKeys(join(folder, "keys.json"));
+  const keys = await readFarmKeys(keysFile(folder));
   if (keys !== undefined) return keys;
   throw new UsageError("no-identity", `there is no keys.json in ${folder}: \`flashyard identity init\` makes a farm`);
 }

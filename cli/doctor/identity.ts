@@ -1,10 +1,10 @@
 /** What this machine signs in with, and the keys of a farm that lie on it. */
 import { X509Certificate } from "node:crypto";
 import { stat } from "node:fs/promises";
-import { join } from "node:path";
 import { messageOf } from "#protocol/errors.ts";
 import { spkiDigest } from "#bus/identity/spki-digest.ts";
 import { type Credentials, readCredentials } from "#bus/identity/credentials.ts";
+import { keysFile } from "#bus/identity/farm-identity.ts";
 import { readFarmKeys } from "#bus/identity/farm-keys.ts";
 import { describeRole } from "#bus/identity/sign-in.ts";
 import { endOf } from "#bus/identity/token-claims.ts";
@@ -96,7 +96,7 @@ export function checkCertificateEnd(name: string, endsAt: number, now: number, f
 
 /** The keys are the farm: whoever has them signs in as anybody. */
 export async function checkFarmKeys(folder: string): Promise<readonly Check[]> {
-  const path = join(folder, "keys.json");
+  const path = keysFile(folder);
   const checks: Check[] = [];
   try {
     const keys = await readFarmKeys(path);

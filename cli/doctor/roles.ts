@@ -1,9 +1,10 @@
 /** Which roles of a farm this machine has: what lies in the folders, and what the environment says. */
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { defaultHome } from "#actor/agent-settings.ts";
+import { credentialsFile, defaultHome } from "#actor/agent-settings.ts";
 import { UsageError } from "#protocol/errors.ts";
 import { readCredentials } from "#bus/identity/credentials.ts";
+import { keysFolder } from "#cli/backup/keys-folder.ts";
 import type { DoctorRole } from "#cli/command-options.ts";
 import type { Session } from "#cli/session.ts";
 
@@ -18,7 +19,7 @@ export interface FoundRoles {
 /** Whoever asks is an admin. A machine with a farm of its own has all roles. */
 export async function findRoles(session: Session, wanted?: DoctorRole): Promise<FoundRoles> {
   const home = defaultHome(session.environment);
-  const identity = session.environment["FLASHYARD_IDENTITY"] ?? join(home, "farm", "identity");
+  const identity = keysFolder(session.environment);
   const agents = join(home, "farm", "agents");
   const locals = (await readdir(agents).catch((): string[] => [])).map((name) => join(agents, name));
   const named = session.environment["FLASHYARD_HOME"];
@@ -28,9 +29,7 @@ export async function findRoles(session: Session, wanted?: DoctorRole): Promise<
   const isAgent = wanted === "compile" || wanted === "upload";
   const homes = possible.filter((folder, index) => withKeys[index] === true || (isAgent && folder === named));
   const identities = (await has(identity, "keys.json")) ? [identity] : [];
-  const lanes = await Promise.all(
-    [session.credentials, ...homes.map((folder) => join(folder, "credentials.json"))].map(laneIn),
-  );
+  const lanes = await Promise.all([session.credentials, ...homes.map(credentialsFile)].map(laneIn));
   const roles = new Set<DoctorRole>([
     "admin",
     ...lanes.filter((lane) => lane !== undefined),
