@@ -20,8 +20,8 @@ export interface FoundRoles {
 export async function findRoles(session: Session, wanted?: DoctorRole): Promise<FoundRoles> {
   const home = defaultHome(session.environment);
   const identity = keysFolder(session.environment);
-  const agents = join(home, "farm", "agents");
-  const locals = (await readdir(agents).catch((): string[] => [])).map((name) => join(agents, name));
+  // Those of a farm on this machine, and those that have joined one elsewhere.
+  const locals = (await Promise.all([join(home, "farm", "agents"), home].map(foldersIn))).flat();
   const named = session.environment["FLASHYARD_HOME"];
   const possible = [...locals, ...(named === undefined ? [] : [named])];
   const withKeys = await Promise.all(possible.map((folder) => has(folder, "credentials.json")));
@@ -36,6 +36,10 @@ export async function findRoles(session: Session, wanted?: DoctorRole): Promise<
     ...(identities.length > 0 ? (["coordinator"] as const) : []),
   ]);
   return { roles: wanted === undefined ? roles : new Set([wanted]), homes, identities };
+}
+
+async function foldersIn(folder: string): Promise<readonly string[]> {
+  return (await readdir(folder).catch((): string[] => [])).map((name) => join(folder, name));
 }
 
 async function has(folder: string, name: string): Promise<boolean> {

@@ -45,3 +45,21 @@ test("an agent's machine without credentials is told so only when it is said to 
   expect((await findRoles(sessionOn(home.path), "compile")).homes).toEqual([home.path]);
   expect((await findRoles(sessionOn(home.path), "admin")).homes).toEqual([]);
 });
+
+test("an agent that has joined a farm elsewhere is found in its default home", async () => {
+  await using home = await temporaryFolder();
+  const { farm } = await identityFolder(join(home.path, "elsewhere"), servers);
+  const role = { kind: "agent" as const, agent: AgentId.parse("attic"), lane: "upload" as const };
+  const secrets = newAgentSecrets();
+  await writeCredentials(join(home.path, "attic", "credentials.json"), {
+    v: 1,
+    role,
+    servers,
+    token: "t",
+    ...secrets,
+    farm,
+  });
+  const { roles, homes } = await findRoles(sessionOn(home.path));
+  expect(roles).toEqual(new Set(["admin", "upload"]));
+  expect(homes).toEqual([join(home.path, "attic")]);
+});
