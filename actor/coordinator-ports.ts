@@ -90,8 +90,8 @@ export interface ObjectDoor {
   purge(owner: AgentId, filter: string): Promise<void>;
 }
 
-/** By what a farm shows that it is itself, and how it signs its agents in and out. */
-export interface AgentSigner {
+/** What only a process can do that holds the farm's keys. */
+export interface KeyHolder {
   /** By what whoever joins knows the farm (`bus/identity/authority.ts`). */
   readonly pin: string;
   /** Shows that this is the farm of the pin: `introductionText`, signed. */
@@ -126,7 +126,7 @@ export interface CoordinatorPorts {
   readonly paired: Shelf<PairedAgent>;
   readonly invitations: Shelf<Invitation>;
   /** Absent in an open farm, where everybody may be everybody. */
-  readonly identity?: AgentSigner;
+  readonly identity?: KeyHolder;
   readonly bundles: Objects;
   readonly artifacts: Objects;
   readonly objectDoors: Readonly<Record<ObjectStoreName, ObjectDoor>>;

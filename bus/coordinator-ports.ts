@@ -1,5 +1,5 @@
 /** The coordinator's world over one NATS connection. */
-import type { AgentSigner, CoordinatorPorts } from "#actor/coordinator-ports.ts";
+import type { KeyHolder, CoordinatorPorts } from "#actor/coordinator-ports.ts";
 import { DeviceRecord } from "#protocol/admin.ts";
 import { StoredChain } from "#protocol/chain-versions.ts";
 import { encode } from "#protocol/envelope.ts";
@@ -33,7 +33,7 @@ import { declareTopology, type TopologyOptions } from "#bus/topology.ts";
 export function coordinatorPorts(
   connection: Connection,
   topology: TopologyOptions = {},
-  identity?: AgentSigner,
+  identity?: KeyHolder,
 ): CoordinatorPorts {
   return {
     records: new ChainStore(connection),

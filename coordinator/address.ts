@@ -4,7 +4,7 @@
  * 1. In a farm with identity no record holds a secret that anybody but the farm can read, and no dispatch one that anybody but its
  *    agent can.
  */
-import type { AgentSigner } from "#actor/coordinator-ports.ts";
+import type { KeyHolder } from "#actor/coordinator-ports.ts";
 import { isSealed, seal } from "#actor/sealing.ts";
 import type { ChainRequest } from "#protocol/admin.ts";
 import { UnavailableError } from "#protocol/errors.ts";
@@ -16,7 +16,7 @@ import type { Address } from "#coordinator/interpreter.ts";
 
 /** @param identity absent for an open farm, in which secrets stay as they are */
 export function addressing(
-  identity: Pick<AgentSigner, "unseal"> | undefined,
+  identity: Pick<KeyHolder, "unseal"> | undefined,
   sealKeyOf: (agent: AgentId) => SealKey | undefined,
 ): Address {
   if (identity === undefined) return (_, dispatch) => dispatch;
@@ -32,7 +32,7 @@ export function addressing(
 }
 
 /** A request as its record holds it: a command line has sealed its secrets, and whoever has not is not believed to have none. */
-export function keeping(identity: Pick<AgentSigner, "seal"> | undefined): (request: ChainRequest) => ChainRequest {
+export function keeping(identity: Pick<KeyHolder, "seal"> | undefined): (request: ChainRequest) => ChainRequest {
   if (identity === undefined) return (request) => request;
   return (request) => {
     const purpose = secretPurpose(request.id);
@@ -41,7 +41,7 @@ export function keeping(identity: Pick<AgentSigner, "seal"> | undefined): (reque
 }
 
 /** A record of a farm that was open until yesterday has its secrets in the clear. */
-function plain(identity: Pick<AgentSigner, "unseal">, chain: ChainId, secret: string): string {
+function plain(identity: Pick<KeyHolder, "unseal">, chain: ChainId, secret: string): string {
   if (!isSealed(secret)) return secret;
   const opened = identity.unseal(secret, secretPurpose(chain));
   if (opened !== undefined) return opened;

@@ -4,7 +4,7 @@
  * 1. A build counts only with a statement of the agent that reports it, about this attempt and what it was asked to build.
  * 2. The farm vouches for a builder at each flash anew, so that one which was revoked since flashes nothing more.
  */
-import type { AgentSigner } from "#actor/coordinator-ports.ts";
+import type { KeyHolder } from "#actor/coordinator-ports.ts";
 import type { Log } from "#actor/log.ts";
 import { digestOfManifest, digestOfSpec, readStatement } from "#actor/provenance.ts";
 import type { AdminAnswer, ChainRequest } from "#protocol/admin.ts";
@@ -19,11 +19,11 @@ import type { Registry } from "#coordinator/registry.ts";
 type Reported = Extract<FarmEvent, { readonly kind: "job-reported" }>;
 
 export class BuilderDesk {
-  readonly #identity: Pick<AgentSigner, "vouch"> | undefined;
+  readonly #identity: Pick<KeyHolder, "vouch"> | undefined;
   readonly #registry: Pick<Registry, "builderStanding">;
   readonly #log: Log;
 
-  constructor(identity: Pick<AgentSigner, "vouch"> | undefined, registry: Pick<Registry, "builderStanding">, log: Log) {
+  constructor(identity: Pick<KeyHolder, "vouch"> | undefined, registry: Pick<Registry, "builderStanding">, log: Log) {
     this.#identity = identity;
     this.#registry = registry;
     this.#log = log;

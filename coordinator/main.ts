@@ -11,7 +11,7 @@ import { BootId } from "#protocol/ids.ts";
 import { untilShutOut } from "#bus/connection.ts";
 import { CoordinatorLease } from "#bus/coordinator-lease.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
-import { agentSigner } from "#bus/identity/agent-signer.ts";
+import { keyHolder } from "#bus/identity/key-holder.ts";
 import { farmIdentity } from "#bus/identity/farm-identity.ts";
 import { requireRole, signIn } from "#bus/identity/sign-in.ts";
 import { replicaWish } from "#bus/replicas.ts";
@@ -42,14 +42,14 @@ try {
     const self = { holder: BootId.parse(randomBytes(8).toString("hex")), host: hostname(), pid: process.pid };
     const history = historyLimits(process.env);
     const topology = { replicas, tell: (line: string) => log.info(line) };
-    const signer = keys === undefined ? undefined : await agentSigner(keys, signedIn.servers);
+    const holder = keys === undefined ? undefined : await keyHolder(keys, signedIn.servers);
     const lease = new CoordinatorLease(connection, systemClock, self, topology);
     const leadership = new Leadership(
       lease,
       systemClock,
       log,
       (lead) =>
-        new Coordinator(coordinatorPorts(connection, topology, signer), systemClock, log, {
+        new Coordinator(coordinatorPorts(connection, topology, holder), systemClock, log, {
           lead,
           history,
           breathe: setImmediate,

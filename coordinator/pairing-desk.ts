@@ -6,7 +6,7 @@
  * 3. An agent whose right has ended is out of the registry first; then the servers are told, until they have been.
  */
 import type { Clock } from "#actor/clock.ts";
-import type { AgentSigner, Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
+import type { KeyHolder, Call, CoordinatorPorts, Listening } from "#actor/coordinator-ports.ts";
 import { digestOf } from "#actor/digest.ts";
 import type { Log } from "#actor/log.ts";
 import type { AdminAnswer, GuestView, PairingRequest } from "#protocol/admin.ts";
@@ -81,7 +81,7 @@ export class PairingDesk {
     void this.#serve(decoded.value, identity, answer);
   }
 
-  async #serve(ask: PairAsk, identity: AgentSigner, answer: (body: PairAnswer) => void): Promise<void> {
+  async #serve(ask: PairAsk, identity: KeyHolder, answer: (body: PairAnswer) => void): Promise<void> {
     try {
       const body = await this.#inTurn(() => this.#answerTo(ask, identity));
       // Another one may lead now, and have decided otherwise.
@@ -101,7 +101,7 @@ export class PairingDesk {
     return this.#asksOfSecond > asksPerSecondMax;
   }
 
-  #answerTo(ask: PairAsk, identity: AgentSigner): Promise<PairAnswer> {
+  #answerTo(ask: PairAsk, identity: KeyHolder): Promise<PairAnswer> {
     switch (ask.kind) {
       case "introduce":
         return identity.introduce(ask.nonce).then((farm) => ({ v: 1, kind: "farm", ...farm }));
@@ -112,7 +112,7 @@ export class PairingDesk {
     }
   }
 
-  async #join(ask: JoinAsk, identity: AgentSigner): Promise<PairAnswer> {
+  async #join(ask: JoinAsk, identity: KeyHolder): Promise<PairAnswer> {
     const { registry, clock } = this.#world;
     const { agent, lane, user, seal, host } = ask;
     const guest = { agent, lane, user, seal, host };
@@ -143,7 +143,7 @@ export class PairingDesk {
     if (isNews) this.#world.log.warn({ agent, lane, host, outcome }, "a machine asks to join the farm");
   }
 
-  async #renew(ask: RenewAsk, identity: AgentSigner): Promise<PairAnswer> {
+  async #renew(ask: RenewAsk, identity: KeyHolder): Promise<PairAnswer> {
     const { agent, user } = ask;
     const { registry } = this.#world;
     const isItself =

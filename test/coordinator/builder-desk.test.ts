@@ -2,7 +2,7 @@
 import { createPublicKey, generateKeyPairSync } from "node:crypto";
 import { createUser } from "@nats-io/nkeys";
 import { beforeEach, expect, test } from "vitest";
-import type { AgentSigner } from "#actor/coordinator-ports.ts";
+import type { KeyHolder } from "#actor/coordinator-ports.ts";
 import { silentLog } from "#actor/log.ts";
 import { digestOfManifest, digestOfSpec, isVouchedFor, signVouch } from "#actor/provenance.ts";
 import { buildSigner } from "#bus/identity/build-signer.ts";
@@ -25,7 +25,7 @@ import {
 import { TestFarm } from "#test/support/test-farm.ts";
 
 const { privateKey } = generateKeyPairSync("ec", { namedCurve: "prime256v1" });
-const identity: Pick<AgentSigner, "vouch"> = {
+const identity: Pick<KeyHolder, "vouch"> = {
   vouch: (vouch) => signVouch(privateKey, vouch),
 };
 const builder = agentNamed("builder");

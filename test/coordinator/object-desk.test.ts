@@ -9,7 +9,7 @@ import { silentLog } from "#actor/log.ts";
 import type { Connection } from "#bus/connection.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
 import { newAgentSecrets, publicKeysOf } from "#bus/identity/agent-keys.ts";
-import { agentSigner } from "#bus/identity/agent-signer.ts";
+import { keyHolder } from "#bus/identity/key-holder.ts";
 import { agentAccess } from "#bus/object-asks.ts";
 import { pieceBytes } from "#bus/object-layout.ts";
 import { directAccess, ObjectStore } from "#bus/object-store.ts";
@@ -56,7 +56,7 @@ beforeEach(async () => {
   }
   farm = emptyFarm;
   listening?.stop();
-  const ports = coordinatorPorts(coordinator, {}, await agentSigner(server.keys, coordinator.getServer()));
+  const ports = coordinatorPorts(coordinator, {}, await keyHolder(server.keys, coordinator.getServer()));
   desk = new ObjectDesk(
     ports,
     () => farm,

@@ -1,7 +1,7 @@
 /** Who may be an agent, by the rules of the registry alone. */
 import { createUser } from "@nats-io/nkeys";
 import { expect, test } from "vitest";
-import type { AgentSigner, Shelf } from "#actor/coordinator-ports.ts";
+import type { KeyHolder, Shelf } from "#actor/coordinator-ports.ts";
 import { tokenMs } from "#protocol/limits.ts";
 import type { AgentIdentity, PairedAgent } from "#protocol/pairing.ts";
 import { Registry } from "#coordinator/registry.ts";
@@ -9,7 +9,7 @@ import { UnavailableError } from "#protocol/errors.ts";
 import { agentNamed } from "#test/support/farm-builders.ts";
 import { SteppedClock } from "#test/support/stepped-clock.ts";
 
-const signer: AgentSigner = {
+const holder: KeyHolder = {
   pin: "0".repeat(64),
   introduce: () => Promise.reject(new UnavailableError("no", "nobody asks")),
   hasSigned: () => true,
@@ -51,14 +51,14 @@ const builder = (more: Partial<AgentIdentity> = {}): AgentIdentity => ({
 test("an enrolled agent is paired on its lane and no other, and so it is for the next coordinator", async () => {
   const paired = shelf();
   const clock = new SteppedClock();
-  const registry = new Registry({ paired, identity: signer }, clock);
+  const registry = new Registry({ paired, identity: holder }, clock);
   await registry.load();
   const asked = builder();
   expect(registry.isPaired(asked.agent, "compile")).toBe(false);
   const expiresAt = clock.now() + tokenMs;
   const token = `compile builder ${asked.user} ${expiresAt}`;
   expect(await registry.enrol(asked, "admin")).toEqual({ kind: "enrolled", token, expiresAt });
-  const next = new Registry({ paired, identity: signer }, clock);
+  const next = new Registry({ paired, identity: holder }, clock);
   await next.load();
   for (const one of [registry, next]) {
     expect(one.isPaired(asked.agent, "compile")).toBe(true);
@@ -71,7 +71,7 @@ test("an enrolled agent is paired on its lane and no other, and so it is for the
 
 test("an agent that is enrolled anew has its new keys, and its record names the old ones", async () => {
   const paired = shelf();
-  const registry = new Registry({ paired, identity: signer }, new SteppedClock());
+  const registry = new Registry({ paired, identity: holder }, new SteppedClock());
   const [first, second] = [builder(), builder({ seal: "t".repeat(43) })];
   await registry.enrol(first, "admin");
   await registry.enrol(first, "admin");
@@ -83,7 +83,7 @@ test("an agent that is enrolled anew has its new keys, and its record names the 
 
 test("a key that signed a build is the agent's own, one that it had, a revoked one's, or nobody's", async () => {
   const paired = shelf();
-  const registry = new Registry({ paired, identity: signer }, new SteppedClock());
+  const registry = new Registry({ paired, identity: holder }, new SteppedClock());
   const [first, second] = [builder(), builder()];
   await registry.enrol(first, "admin");
   await registry.enrol(second, "admin");
@@ -102,7 +102,7 @@ test("a key that signed a build is the agent's own, one that it had, a revoked o
 
 test("the name of an agent of another lane, or of a revoked one, is refused", async () => {
   const paired = shelf();
-  const registry = new Registry({ paired, identity: signer }, new SteppedClock());
+  const registry = new Registry({ paired, identity: holder }, new SteppedClock());
   await registry.enrol(builder(), "admin");
   const refused = await registry.enrol(builder({ lane: "upload" }), "admin");
   expect(refused).toMatchObject({ kind: "refused", code: "other-lane", message: expect.stringContaining("attic") });
@@ -115,7 +115,7 @@ test("the name of an agent of another lane, or of a revoked one, is refused", as
 
 test("what could not be stored does not count, and no token is given out for it", async () => {
   const paired = shelf();
-  const registry = new Registry({ paired, identity: signer }, new SteppedClock());
+  const registry = new Registry({ paired, identity: holder }, new SteppedClock());
   paired.isAway = true;
   await expect(registry.enrol(builder(), "admin")).rejects.toThrow(UnavailableError);
   expect(registry.isPaired(agentNamed("builder"), "compile")).toBe(false);

@@ -5,7 +5,7 @@ import { silentLog } from "#actor/log.ts";
 import type { Connection } from "#bus/connection.ts";
 import { coordinatorPorts } from "#bus/coordinator-ports.ts";
 import { askAdmin } from "#bus/farm-client.ts";
-import { agentSigner } from "#bus/identity/agent-signer.ts";
+import { keyHolder } from "#bus/identity/key-holder.ts";
 import type { FarmKeys } from "#bus/identity/farm-keys.ts";
 import { newCredentials } from "#bus/identity/identity-folder.ts";
 import type { FarmRole } from "#bus/identity/permissions.ts";
@@ -68,7 +68,7 @@ export class IdentifiedFarm implements AsyncDisposable {
 
   async startCoordinator(): Promise<void> {
     const own = await this.signIn({ kind: "coordinator" });
-    const ports = coordinatorPorts(own, {}, await agentSigner(this.keys, this.url));
+    const ports = coordinatorPorts(own, {}, await keyHolder(this.keys, this.url));
     this.#coordinator = new Coordinator(ports, this.clock, silentLog);
     await this.#coordinator.start();
   }

@@ -4,7 +4,7 @@ import { decode } from "@nats-io/jwt";
 import { fromPublic } from "@nats-io/nkeys";
 import { open } from "#actor/sealing.ts";
 import { signVouch } from "#actor/provenance.ts";
-import type { AgentSigner } from "#actor/coordinator-ports.ts";
+import type { KeyHolder } from "#actor/coordinator-ports.ts";
 import { messageOf, UnavailableError } from "#protocol/errors.ts";
 import { introductionText, type UserKey } from "#protocol/pairing.ts";
 import { edgeToken, type Revocations, systemToken, userToken } from "#bus/identity/accounts.ts";
@@ -18,7 +18,7 @@ const claimsSubject = "$SYS.REQ.CLAIMS.UPDATE";
 const claimsTimeoutMs = 4_000;
 
 /** @param servers where the account of NATS itself is reached, as for `connect` */
-export async function agentSigner(keys: FarmKeys, servers: string): Promise<AgentSigner> {
+export async function keyHolder(keys: FarmKeys, servers: string): Promise<KeyHolder> {
   const { pin, authority, seal } = await farmOf(keys);
   return {
     pin,
